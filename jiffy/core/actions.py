@@ -1,0 +1,43 @@
+"""What the platform tells a worker to do. Names are imperative; a worker answers with events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one container may use. 0 means the worker's default."""
+
+    memory_bytes: int = 0
+    cpu_millis: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchContainer:
+    """Start one container.
+
+    `layers` are digests of index objects, bottom first; the worker merges them into one root.
+    `files` are small files that appear read-only in the container: absolute path -> bytes.
+    `{gateway}` in an environment value becomes the host's address on the container's bridge.
+    """
+
+    task_id: str
+    layers: tuple[str, ...]
+    argv: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    working_directory: str = "/"
+    files: dict[str, bytes] = field(default_factory=dict)
+    resources: Resources = Resources()
+
+
+@dataclass(frozen=True, slots=True)
+class StopContainer:
+    """End one container: SIGINT, then SIGKILL after `grace_seconds`. 0 kills at once."""
+
+    task_id: str
+    reason: str
+    grace_seconds: float = 30.0
+
+
+Action = LaunchContainer | StopContainer

@@ -1,0 +1,76 @@
+"""What a worker tells the platform. Names are in the past tense. Times are seconds since the epoch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class ExitReason(StrEnum):
+    """Why a container ended."""
+
+    FINISHED = "finished"  # the process ended by itself; see exit_code
+    STOPPED = "stopped"  # a StopContainer was obeyed
+    OUT_OF_MEMORY = "out of memory"
+    LAUNCH_FAILED = "launch failed"
+    LOST = "lost"  # the worker that ran it is gone
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConnected:
+    """First message of a connection. `worker_id` is fresh per process. `containers` still run.
+
+    `network_namespace` is a path by which a server on the same host can listen on the containers' bridge
+    (empty: the worker relays instead)."""
+
+    worker_id: str
+    containers: tuple[str, ...]
+    gateway: str
+    network_namespace: str
+    cpu_millis: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerReported:
+    """Sent every two seconds."""
+
+    worker_id: str
+    cpu_millis_used: int
+    memory_bytes_free: int
+    containers: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerStarted:
+    """The first instruction of the container's process is about to run. `phases`: name -> seconds
+    (index, mount, network, runtime), `address`: its IPv4 on the bridge."""
+
+    task_id: str
+    address: str
+    started_at: float
+    phases: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogWritten:
+    """A piece of a container's output, at most 64 KiB. `stream` is 1 for stdout, 2 for stderr."""
+
+    task_id: str
+    stream: int
+    text: str
+    written_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerExited:
+    """All of the container's output was reported before this. `exit_code` is 128+N for signal N."""
+
+    task_id: str
+    exit_code: int
+    reason: ExitReason
+    detail: str
+    exited_at: float
+
+
+Event = WorkerConnected | WorkerReported | ContainerStarted | LogWritten | ContainerExited

@@ -1,0 +1,73 @@
+"""Where one jiffy instance keeps everything, and the names it uses on its host."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+def default_data_directory() -> Path:
+    """JIFFY_DATA, else /var/lib/jiffy for root, else the user's own data folder."""
+    if configured := os.environ.get("JIFFY_DATA"):
+        return Path(configured)
+    if os.geteuid() == 0:
+        return Path("/var/lib/jiffy")
+    return Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "jiffy"
+
+
+@dataclass(frozen=True, slots=True)
+class DataDirectory:
+    """The layout of a data directory. Everything is on one filesystem, so that rename publishes."""
+
+    root: Path
+
+    @property
+    def instance(self) -> str:
+        """Six hex digits that name this instance on the host: namespaces, cgroups, interfaces, tables."""
+        return hashlib.sha256(os.fsencode(self.root.resolve())).hexdigest()[:6]
+
+    @property
+    def database(self) -> Path:
+        return self.root / "jiffy.db"
+
+    @property
+    def objects(self) -> Path:
+        """Complete, verified objects: aa/bbcc..., named by their sha256."""
+        return self.root / "objects"
+
+    @property
+    def incoming(self) -> Path:
+        """Objects being written; emptied at start."""
+        return self.root / "incoming"
+
+    @property
+    def erofs(self) -> Path:
+        """EROFS images, each named by the digest of its index."""
+        return self.root / "erofs"
+
+    @property
+    def containers(self) -> Path:
+        """One folder per live container: bundle, upper, work, root."""
+        return self.root / "containers"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    @property
+    def token(self) -> Path:
+        """The first token, minted by `jiffy serve`: JSON, readable by its owner only."""
+        return self.root / "token.json"
+
+    @property
+    def address(self) -> Path:
+        """Where the running server listens: JSON, removed when it stops."""
+        return self.root / "server.json"
+
+    def create(self) -> None:
+        """Make the folders. Only the owner may enter: the store holds secrets."""
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for folder in (self.objects, self.incoming, self.erofs, self.containers, self.logs):
+            folder.mkdir(exist_ok=True)
