@@ -1,0 +1,93 @@
+"""Images: their definition as the client sent it, and once made, what they consist of."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from dataclasses import dataclass, field
+from sqlite3 import Connection
+
+from jiffy.errors import NotFoundError
+from jiffy.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class ImageContent:
+    """What a container of the image gets. `layers` are digests of indexes, bottom first; `python` is such as 3.11."""
+
+    layers: tuple[str, ...]
+    python: str
+    python_version_info: str
+    environment: dict[str, str] = field(default_factory=dict)
+    working_directory: str = ""
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """`content` is None until the image was made."""
+
+    image_id: str
+    builder_version: str
+    definition: bytes
+    content: ImageContent | None
+
+
+class Images:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, image_id: str, builder_version: str, definition: bytes) -> None:
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "INSERT OR IGNORE INTO images (image_id, builder_version, definition, created_at) VALUES (?,?,?,?)",
+                (image_id, builder_version, definition, time.time()),
+            )
+
+        await self._database.write(work)
+
+    async def complete(self, image_id: str, content: ImageContent) -> None:
+        def work(connection: Connection) -> None:
+            text = json.dumps(dataclasses.asdict(content), sort_keys=True)
+            connection.execute("UPDATE images SET content=? WHERE image_id=?", (text, image_id))
+
+        await self._database.write(work)
+
+    async def get(self, image_id: str) -> StoredImage:
+        def work(connection: Connection) -> StoredImage | None:
+            row = connection.execute("SELECT * FROM images WHERE image_id=?", (image_id,)).fetchone()
+            if row is None:
+                return None
+            return StoredImage(row["image_id"], row["builder_version"], row["definition"], _content(row["content"]))
+
+        if (image := await self._database.read(work)) is None:
+            raise NotFoundError(f"no image {image_id}")
+        return image
+
+    async def find_made(self, name: str) -> dict[str, str] | None:
+        """What was remembered of an index that the server makes itself (a base, the client's files)."""
+
+        def work(connection: Connection) -> dict[str, str] | None:
+            row = connection.execute("SELECT content FROM made_indexes WHERE name=?", (name,)).fetchone()
+            return None if row is None else dict(json.loads(row["content"]))
+
+        return await self._database.read(work)
+
+    async def remember_made(self, name: str, content: dict[str, str]) -> None:
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "INSERT OR REPLACE INTO made_indexes VALUES (?,?,?)", (name, json.dumps(content), time.time())
+            )
+
+        await self._database.write(work)
+
+
+def _content(text: str | None) -> ImageContent | None:
+    if text is None:
+        return None
+    fields = json.loads(text)
+    for name in ("layers", "entrypoint", "command"):
+        fields[name] = tuple(fields[name])
+    return ImageContent(**fields)

@@ -1,0 +1,57 @@
+"""Mounts: trees of files that programs bring, each an index object; some have a name."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from sqlite3 import Connection
+
+from jiffy.errors import NotFoundError
+from jiffy.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    mount_id: str
+    index_digest: str
+    checksum: str
+
+
+class Mounts:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, mount: Mount, *, namespace: int = 0, name: str = "") -> None:
+        """Create; with a name, the name now means this mount."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "INSERT OR IGNORE INTO mounts VALUES (?,?,?,?)",
+                (mount.mount_id, mount.index_digest, mount.checksum, time.time()),
+            )
+            if name:
+                connection.execute(
+                    "INSERT OR REPLACE INTO mount_names VALUES (?,?,?)", (namespace, name, mount.mount_id)
+                )
+
+        await self._database.write(work)
+
+    async def get(self, mount_id: str) -> Mount:
+        mount = await self._find("SELECT * FROM mounts WHERE mount_id=?", mount_id)
+        if mount is None:
+            raise NotFoundError(f"no mount {mount_id}")
+        return mount
+
+    async def find(self, namespace: int, name: str) -> Mount | None:
+        return await self._find(
+            "SELECT mounts.* FROM mounts JOIN mount_names USING (mount_id) WHERE namespace=? AND name=?",
+            namespace,
+            name,
+        )
+
+    async def _find(self, query: str, *values: object) -> Mount | None:
+        def work(connection: Connection) -> Mount | None:
+            row = connection.execute(query, values).fetchone()
+            return None if row is None else Mount(row["mount_id"], row["index_digest"], row["checksum"])
+
+        return await self._database.read(work)
