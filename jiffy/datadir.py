@@ -62,6 +62,16 @@ class DataDirectory:
         return self.root / "token.json"
 
     @property
+    def server_lock(self) -> Path:
+        """Held by the server that runs here; its content is the server's pid."""
+        return self.root / "server.lock"
+
+    @property
+    def worker_lock(self) -> Path:
+        """Held by the worker that runs here; its content is the worker's pid."""
+        return self.root / "worker.lock"
+
+    @property
     def address(self) -> Path:
         """Where the running server listens: JSON, removed when it stops."""
         return self.root / "server.json"

@@ -28,7 +28,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """`body` is a serialized FunctionInput, `number` its place in the call, `losses` how many containers died under it."""
+    """`body` is a serialized FunctionInput, `number` its place in the call, `losses`: containers that died with it."""
 
     position: int
     input_id: str

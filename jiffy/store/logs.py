@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from sqlite3 import Connection
 
@@ -36,3 +37,14 @@ class Logs:
             return [LogLine(**row) for row in rows]
 
         return await self._database.read(work)
+
+    async def write(self, app_id: str, task_id: str, function_id: str, stream: int, text: str) -> None:
+        """Add a line of the platform's own."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "INSERT INTO logs (app_id, task_id, function_id, stream, text, written_at) VALUES (?,?,?,?,?,?)",
+                (app_id, task_id, function_id, stream, text, time.time()),
+            )
+
+        await self._database.write(work)

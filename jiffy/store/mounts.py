@@ -12,8 +12,10 @@ from jiffy.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Mount:
+    """`content` is the digest of an index, or `client:VERSION` for the client's files, which are made per Python."""
+
     mount_id: str
-    index_digest: str
+    content: str
     checksum: str
 
 
@@ -27,7 +29,7 @@ class Mounts:
         def work(connection: Connection) -> None:
             connection.execute(
                 "INSERT OR IGNORE INTO mounts VALUES (?,?,?,?)",
-                (mount.mount_id, mount.index_digest, mount.checksum, time.time()),
+                (mount.mount_id, mount.content, mount.checksum, time.time()),
             )
             if name:
                 connection.execute(
@@ -52,6 +54,6 @@ class Mounts:
     async def _find(self, query: str, *values: object) -> Mount | None:
         def work(connection: Connection) -> Mount | None:
             row = connection.execute(query, values).fetchone()
-            return None if row is None else Mount(row["mount_id"], row["index_digest"], row["checksum"])
+            return None if row is None else Mount(row["mount_id"], row["content"], row["checksum"])
 
         return await self._database.read(work)

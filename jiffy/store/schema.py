@@ -38,7 +38,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 
     CREATE TABLE mounts (
         mount_id TEXT PRIMARY KEY,
-        index_digest TEXT NOT NULL,
+        content TEXT NOT NULL,
         checksum TEXT NOT NULL,
         created_at REAL NOT NULL
     );

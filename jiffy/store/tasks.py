@@ -1,7 +1,7 @@
 """Tasks: containers as the platform remembers them, and the events of the workers that run them.
 
-A worker sends each event until it is acknowledged, so an event may arrive twice, also after a restart of the server. Its
-sequence number is recorded in the transaction that applies it: an event is applied once.
+A worker sends each event until it is acknowledged, so an event may arrive twice, also after a restart of the server.
+Its sequence number is recorded in the transaction that applies it: an event is applied once.
 """
 
 from __future__ import annotations

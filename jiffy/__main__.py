@@ -1,0 +1,5 @@
+"""`python -m jiffy`"""
+
+from jiffy.cli import main
+
+main()

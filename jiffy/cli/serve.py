@@ -1,0 +1,94 @@
+"""`jiffy serve`"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Final
+
+import click
+
+from jiffy.cli.running import RunningServer, data_option, find_server
+from jiffy.cli.supervision import hold_server_lock, keep_worker, server_process, stop_worker
+from jiffy.datadir import DataDirectory
+from jiffy.errors import ConflictError, UnavailableError
+from jiffy.server.serve import Address, run_server
+
+_READY_SECONDS: Final = 30.0
+_DRAIN_SECONDS: Final = 45.0
+
+
+@click.command()
+@data_option
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+@click.option("--port", default=9900, show_default=True, help="The port for gRPC; HTTP takes the next one.")
+@click.option("--worker/--no-worker", default=True, help="Run a worker too; it needs root.")
+@click.option("--background", is_flag=True, help="Return when the server answers, and leave it running.")
+def serve(data: Path, host: str, port: int, worker: bool, background: bool) -> None:
+    """Run the server, and a worker beside it, until SIGTERM or SIGINT."""
+    directory = DataDirectory(data)
+    if worker and os.geteuid() != 0:
+        raise ConflictError("a worker needs root", hint="run as root, or with --no-worker")
+    directory.create()
+    if background:
+        _serve_in_background(directory, host, port, worker)
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        asyncio.run(_serve(directory, Address(host, port), worker))
+
+
+async def _serve(data: DataDirectory, address: Address, worker: bool) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    with hold_server_lock(data):
+        async with run_server(data, address):
+            keeper = asyncio.ensure_future(keep_worker(data)) if worker else None
+            click.echo(f"jiffy serves {address.url} (HTTP at {address.http_url})", err=True)
+            await ended.wait()
+            if keeper is not None:
+                keeper.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await keeper
+                await stop_worker(data, _DRAIN_SECONDS)
+
+
+def _serve_in_background(data: DataDirectory, host: str, port: int, worker: bool) -> None:
+    if server_process(data) is None:
+        _start(data, host, port, worker)
+    server = _await_ready(data, worker)
+    click.echo(f"jiffy serves {server.url} (process {server.pid}, log {data.logs / 'server.log'})")
+
+
+def _start(data: DataDirectory, host: str, port: int, worker: bool) -> None:
+    command = [sys.executable, "-m", "jiffy", "serve", "--data", str(data.root), "--host", host, "--port", str(port)]
+    with (data.logs / "server.log").open("ab") as log:
+        subprocess.Popen(
+            [*command, "--worker" if worker else "--no-worker"],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+
+
+def _await_ready(data: DataDirectory, worker: bool) -> RunningServer:
+    deadline = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
+            server = find_server(data)
+            if server.workers or not worker:
+                return server
+            reason = f"no worker joined it; see {data.logs / 'worker.log'}"
+        except UnavailableError as error:
+            reason = f"{error.why}; see {data.logs / 'server.log'}"
+        if time.monotonic() > deadline:
+            raise UnavailableError(f"the server is not ready after {_READY_SECONDS:g} s", why=reason)
+        time.sleep(0.05)

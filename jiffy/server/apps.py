@@ -1,0 +1,120 @@
+"""Apps of the API: created, published, kept alive by heartbeats, their logs streamed, ended."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Final, cast
+
+from google.protobuf.empty_pb2 import Empty
+from modal_proto import api_pb2
+
+from jiffy.errors import NotFoundError
+from jiffy.server.bells import Bells
+from jiffy.server.caller import Caller
+from jiffy.server.scheduler import Scheduler
+from jiffy.store.logs import LogLine
+from jiffy.store.stores import Stores
+
+HEARTBEAT_GRACE: Final = 60.0
+LONGEST_POLL: Final = 55.0
+
+
+class Apps:
+    """`page` is the address of this server's pages, which the client prints."""
+
+    def __init__(self, stores: Stores, scheduler: Scheduler, bells: Bells, page: str) -> None:
+        self._stores = stores
+        self._scheduler = scheduler
+        self._bells = bells
+        self._page = page
+        self._started_at = time.time()
+
+    async def app_create(self, request: api_pb2.AppCreateRequest, caller: Caller) -> api_pb2.AppCreateResponse:
+        app_id = caller.new_id("ap")
+        await self._stores.apps.add(app_id, request.description, request.app_state)
+        return api_pb2.AppCreateResponse(app_id=app_id, app_page_url=self._app_page(app_id))
+
+    async def app_heartbeat(self, request: api_pb2.AppHeartbeatRequest, caller: Caller) -> Empty:
+        app = await self._stores.apps.get(request.app_id)
+        if app.stopped_at is not None:
+            raise NotFoundError(f"app {request.app_id} was stopped")
+        await self._stores.apps.beat(request.app_id)
+        return Empty()
+
+    async def app_publish(self, request: api_pb2.AppPublishRequest, caller: Caller) -> api_pb2.AppPublishResponse:
+        await self._stores.apps.get(request.app_id)
+        await self._stores.apps.publish(
+            request.app_id, request.app_state, dict(request.function_ids), dict(request.class_ids)
+        )
+        for function_id in request.function_ids.values():
+            await self._scheduler.adjust(await self._scheduler.pool(function_id))
+        return api_pb2.AppPublishResponse(url=self._app_page(request.app_id), deployed_at=time.time())
+
+    async def app_client_disconnect(self, request: api_pb2.AppClientDisconnectRequest, caller: Caller) -> Empty:
+        app = await self._stores.apps.get(request.app_id)
+        if app.state == api_pb2.APP_STATE_DETACHED:
+            await self._stores.apps.set_state(app.app_id, api_pb2.APP_STATE_DETACHED_DISCONNECTED)
+        else:
+            await self._stop(app.app_id, "its client disconnected")
+        return Empty()
+
+    async def app_stop(self, request: api_pb2.AppStopRequest, caller: Caller) -> Empty:
+        await self._stores.apps.get(request.app_id)
+        await self._stop(request.app_id, "it was stopped")
+        return Empty()
+
+    async def app_get_logs(
+        self, request: api_pb2.AppGetLogsRequest, caller: Caller
+    ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
+        """What the app printed after the last entry that the client saw; ends with app_done, or at its timeout."""
+        position = int(request.last_entry_id.partition("-")[0] or 0)
+        deadline = time.monotonic() + min(request.timeout, LONGEST_POLL)
+        with self._bells.listen(request.app_id) as bell:
+            while True:
+                done = await self._is_done(request.app_id)
+                while lines := await self._stores.logs.after(request.app_id, position):
+                    for line in lines:
+                        yield _log_batch(line)
+                    position = lines[-1].position
+                if done:
+                    yield api_pb2.TaskLogsBatch(app_done=True)
+                    return
+                if not await bell.wait(deadline - time.monotonic()):
+                    return
+
+    async def watch_forever(self) -> None:
+        """Stop apps whose client is gone, and detached ones whose work is done."""
+        while True:
+            await asyncio.sleep(5)
+            for app in await self._stores.apps.live():
+                silence = time.time() - max(app.heartbeat_at, self._started_at)
+                if app.state == api_pb2.APP_STATE_EPHEMERAL and silence > HEARTBEAT_GRACE:
+                    await self._stop(app.app_id, f"its client sent no heartbeat for {silence:.0f} s")
+                elif app.state == api_pb2.APP_STATE_DETACHED_DISCONNECTED and await self._is_idle(app.app_id):
+                    await self._stop(app.app_id, "its work is done")
+            await self._scheduler.stop_silent_tasks()
+
+    async def _stop(self, app_id: str, reason: str) -> None:
+        if await self._stores.apps.set_state(app_id, api_pb2.APP_STATE_STOPPED, stopped=True):
+            await self._scheduler.stop_app(app_id, reason)
+        self._bells.ring(app_id)
+
+    async def _is_done(self, app_id: str) -> bool:
+        app = await self._stores.apps.get(app_id)
+        return app.stopped_at is not None and not self._scheduler.live_tasks(app_id)
+
+    async def _is_idle(self, app_id: str) -> bool:
+        return not self._scheduler.live_tasks(app_id) and not await self._stores.calls.unfinished_of_app(app_id)
+
+    def _app_page(self, app_id: str) -> str:
+        return f"{self._page}/apps/{app_id}"
+
+
+def _log_batch(line: LogLine) -> api_pb2.TaskLogsBatch:
+    stream = cast("api_pb2.FileDescriptor.ValueType", line.stream)
+    log = api_pb2.TaskLogs(data=line.text, file_descriptor=stream, timestamp=line.written_at)
+    return api_pb2.TaskLogsBatch(
+        task_id=line.task_id, function_id=line.function_id, entry_id=f"{line.position}-0", items=[log]
+    )

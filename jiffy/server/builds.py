@@ -1,0 +1,186 @@
+"""Makes what containers are made of: images, and the client's own files for each Python.
+
+Each thing is made once, however many ask at the same time; what was reported while it was made can be read by all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field, replace
+from typing import TypeVar
+
+from modal_proto import api_pb2
+
+from jiffy.errors import JiffyError, NotFoundError, UnsupportedError
+from jiffy.identifiers import derived_id
+from jiffy.image.client import client_index, dependencies_index
+from jiffy.image.debian import bootstrap_python, parse_base_name
+from jiffy.image.graft import graft
+from jiffy.image.index import Index, encode_index
+from jiffy.image.recipe import Recipe, read_recipe
+from jiffy.objects.local import LocalObjects
+from jiffy.server.bells import Bells
+from jiffy.store.images import ImageContent, StoredImage
+from jiffy.store.mounts import Mount
+from jiffy.store.stores import Stores
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Report = Callable[[str], None]
+CLIENT_REFERENCE = "client:"
+
+
+@dataclass(slots=True)
+class Build:
+    """One image on its way. `lines` is what was reported; `failure` is set when it cannot be made."""
+
+    lines: list[str] = field(default_factory=list)
+    job: asyncio.Task[None] | None = None
+    failure: str = ""
+
+
+class Builds:
+    def __init__(self, stores: Stores, objects: LocalObjects, bells: Bells) -> None:
+        self._stores = stores
+        self._objects = objects
+        self._bells = bells
+        self._builds: dict[str, Build] = {}
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._grafts: dict[tuple[str, ...], str] = {}
+
+    def build(self, image: StoredImage, client_version: str) -> Build:
+        """The build of an image, started if it is not under way. A failed one is tried again."""
+        build = self._builds.get(image.image_id)
+        if build is None or build.failure:
+            build = self._builds[image.image_id] = Build()
+            build.job = asyncio.ensure_future(self._run(build, image, client_version))
+        return build
+
+    async def close(self) -> None:
+        jobs = [build.job for build in self._builds.values() if build.job is not None]
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+
+    async def client_mount(self, name: str, version: str) -> Mount:
+        """The mount that holds the client's own files; made when a Python is known."""
+        mount = Mount(derived_id("mo", name), f"{CLIENT_REFERENCE}{version}", derived_id("ck", name))
+        await self._stores.mounts.add(mount, namespace=api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL, name=name)
+        return mount
+
+    async def client_layer(self, version: str, python: str, report: Report) -> str:
+        """The index of the client's files, with bytecode for a Python such as 3.11."""
+        made = await self._make(
+            f"client/{version}/{python}", lambda: client_index(version, python, self._objects, report)
+        )
+        return made["index"]
+
+    async def dependencies_layer(self, builder: str, python: str, version: str, report: Report) -> str:
+        """The index of the packages that the client needs in a container."""
+        made = await self._make(
+            f"dependencies/{builder}/{python}",
+            lambda: dependencies_index(builder, python, version, self._objects, report),
+        )
+        return made["index"]
+
+    async def graft_layer(self, lowers: tuple[str, ...], layer: str) -> str:
+        """The index of a layer made to fit on others (bottom first): their links followed, their folders kept."""
+        key = (*lowers, layer)
+        if (known := self._grafts.get(key)) is None:
+            known = self._grafts[key] = await asyncio.to_thread(self._graft, lowers, layer)
+        return known
+
+    def _graft(self, lowers: tuple[str, ...], layer: str) -> str:
+        topmost_first = [self.load_index(digest) for digest in reversed(lowers)]
+        return self._objects.put(encode_index(graft(topmost_first, self.load_index(layer))))
+
+    def load_index(self, digest: str) -> Index:
+        return Index.from_file(self._objects.path(digest))
+
+    async def _run(self, build: Build, image: StoredImage, client_version: str) -> None:
+        def report(line: str) -> None:
+            build.lines.append(line)
+            self._bells.ring(image.image_id)
+
+        try:
+            content = await self._make_content(image, report)
+            await self.client_layer(client_version, content.python, report)
+            await self.dependencies_layer(image.builder_version, content.python, client_version, report)
+            await self._stores.images.complete(image.image_id, content)
+        except JiffyError as error:
+            build.failure = str(error)
+        except Exception as error:
+            logger.exception("the build of %s failed", image.image_id)
+            build.failure = f"jiffy failed to make the image: {error!r}; see its log"
+        if not build.failure:
+            del self._builds[image.image_id]
+        self._bells.ring(image.image_id)
+
+    async def _make_content(self, image: StoredImage, report: Report) -> ImageContent:
+        definition = api_pb2.Image.FromString(image.definition)
+        recipe = read_recipe(definition.dockerfile_commands)
+        for alias in definition.base_images:
+            if alias.docker_tag == recipe.base:
+                base = (await self._stores.images.get(alias.image_id)).content
+                if base is None:
+                    raise NotFoundError(f"the base image {alias.image_id} was never finished")
+                return apply_recipe(base, recipe)
+        return apply_recipe(await self._base(recipe.base, report), recipe)
+
+    async def _base(self, reference: str, report: Report) -> ImageContent:
+        parsed = parse_base_name(reference)
+        if parsed is None:
+            raise UnsupportedError(
+                f"no image {reference}",
+                why="this version of jiffy pulls from no registry",
+                hint="use modal.Image.debian_slim()",
+            )
+        python, _ = parsed
+
+        async def make() -> dict[str, str]:
+            base = await bootstrap_python(python, self._objects, report)
+            environment = "\n".join(f"{name}={value}" for name, value in base.environment.items())
+            return {
+                "index": base.index,
+                "environment": environment,
+                "working_directory": base.working_directory,
+                "python_version": base.python_version,
+            }
+
+        made = await self._make(f"base/python/{python}", make)
+        return ImageContent(
+            layers=(made["index"],),
+            python=python,
+            python_version_info=made["python_version"],
+            environment=dict(line.split("=", 1) for line in made["environment"].splitlines()),
+            working_directory=made["working_directory"],
+        )
+
+    async def _make(self, name: str, make: Callable[[], Awaitable[dict[str, str] | str]]) -> dict[str, str]:
+        """Make a thing once and remember it; make it again when its index has been lost."""
+        async with self._locks.setdefault(name, asyncio.Lock()):
+            known = await self._stores.images.find_made(name)
+            if known is not None and await asyncio.to_thread(self._objects.has, known["index"]):
+                return known
+            made = await make()
+            content = {"index": made} if isinstance(made, str) else made
+            await self._stores.images.remember_made(name, content)
+            return content
+
+
+def apply_recipe(base: ImageContent, recipe: Recipe) -> ImageContent:
+    """A base's content with what the recipe changes."""
+    return replace(
+        base,
+        environment={**base.environment, **recipe.environment},
+        working_directory=_or(recipe.working_directory, base.working_directory),
+        entrypoint=_or(recipe.entrypoint, base.entrypoint),
+        command=_or(recipe.command, base.command),
+    )
+
+
+def _or(value: T | None, otherwise: T) -> T:
+    return otherwise if value is None else value

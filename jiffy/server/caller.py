@@ -1,0 +1,51 @@
+"""Who calls: a client with a token, or a container known by its address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from jiffy.errors import UnauthenticatedError
+from jiffy.identifiers import derived_id, random_id
+
+GATEWAY_HOST_HEADER = "x-modal-host"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """One request's caller. `task_id` is set for containers, `token_id` for clients. `host` is the name that the
+    caller used for this server: addresses given to it start with it."""
+
+    token_id: str
+    task_id: str
+    client_version: str
+    host: str
+    idempotency_key: str
+
+    def new_id(self, prefix: str, *parts: str) -> str:
+        """A fresh id; the same one when the client repeats its request."""
+        if not self.idempotency_key:
+            return random_id(prefix)
+        return derived_id(prefix, self.token_id, self.task_id, self.idempotency_key, *parts)
+
+    def require_task(self) -> str:
+        """The calling container's id."""
+        if not self.task_id:
+            raise UnauthenticatedError("this request is for containers", why="it came from a client")
+        return self.task_id
+
+
+def read_caller(metadata: Mapping[str, str | bytes], *, token_id: str, task_id: str) -> Caller:
+    """The caller of a request, from its metadata and from who it was shown to be."""
+
+    def text(name: str) -> str:
+        value = metadata.get(name, "")
+        return value.decode() if isinstance(value, bytes) else value
+
+    return Caller(
+        token_id=token_id,
+        task_id=task_id,
+        client_version=text("x-modal-client-version"),
+        host=text(GATEWAY_HOST_HEADER).partition(":")[0],
+        idempotency_key=text("x-idempotency-key"),
+    )

@@ -1,0 +1,115 @@
+"""Calls of the API: the client's side of an input's life."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Final
+
+from google.protobuf.empty_pb2 import Empty
+from modal_proto import api_pb2
+
+from jiffy.errors import ConflictError
+from jiffy.server.bells import Bells
+from jiffy.server.caller import Caller
+from jiffy.server.scheduler import Scheduler
+from jiffy.store.calls import Call, Output
+from jiffy.store.stores import Stores
+
+LONGEST_POLL: Final = 55.0
+OUTPUTS_AT_ONCE: Final = 1000
+MAX_INPUTS_OUTSTANDING: Final = 1000
+
+
+class Calls:
+    def __init__(self, stores: Stores, scheduler: Scheduler, bells: Bells) -> None:
+        self._stores = stores
+        self._scheduler = scheduler
+        self._bells = bells
+
+    async def function_map(self, request: api_pb2.FunctionMapRequest, caller: Caller) -> api_pb2.FunctionMapResponse:
+        function = await self._stores.functions.get(request.function_id)
+        if (await self._stores.apps.get(function.app_id)).stopped_at is not None:
+            raise ConflictError(f"function {function.name} cannot be called", why="its app was stopped")
+        definition = api_pb2.Function.FromString(function.definition or b"")
+        call_id = caller.new_id("fc")
+        call = Call(call_id, function.function_id, function.app_id, request.function_call_invocation_type, None)
+        identifiers = await self._stores.calls.add(call, _bodies(request.pipelined_inputs))
+        if identifiers:
+            await self._scheduler.add_demand(function.function_id, len(identifiers))
+        return api_pb2.FunctionMapResponse(
+            function_call_id=call_id,
+            pipelined_inputs=_accepted(request.pipelined_inputs, identifiers),
+            function_call_jwt=call_id,
+            retry_policy=definition.retry_policy,
+            sync_client_retries_enabled=True,
+            max_inputs_outstanding=MAX_INPUTS_OUTSTANDING,
+        )
+
+    async def function_put_inputs(
+        self, request: api_pb2.FunctionPutInputsRequest, caller: Caller
+    ) -> api_pb2.FunctionPutInputsResponse:
+        identifiers = await self._stores.calls.add_inputs(request.function_call_id, _bodies(request.inputs))
+        call = await self._stores.calls.get(request.function_call_id)
+        await self._scheduler.add_demand(call.function_id, len(identifiers))
+        return api_pb2.FunctionPutInputsResponse(inputs=_accepted(request.inputs, identifiers))
+
+    async def function_finish_inputs(self, request: api_pb2.FunctionFinishInputsRequest, caller: Caller) -> Empty:
+        """The client has sent its last input; each was accepted one by one, so there is nothing to close."""
+        await self._stores.calls.get(request.function_call_id)
+        return Empty()
+
+    async def function_retry_inputs(
+        self, request: api_pb2.FunctionRetryInputsRequest, caller: Caller
+    ) -> api_pb2.FunctionRetryInputsResponse:
+        for item in request.inputs:
+            function_id = await self._stores.calls.retry(
+                item.input_jwt, item.input.SerializeToString(), item.retry_count or None
+            )
+            if function_id is not None:
+                await self._scheduler.add_demand(function_id, 1)
+        return api_pb2.FunctionRetryInputsResponse(input_jwts=[item.input_jwt for item in request.inputs])
+
+    async def function_get_outputs(
+        self, request: api_pb2.FunctionGetOutputsRequest, caller: Caller
+    ) -> api_pb2.FunctionGetOutputsResponse:
+        """Outputs after the cursor, or of a range of inputs; waits for the first one until the timeout."""
+        await self._stores.calls.get(request.function_call_id)
+        deadline = time.monotonic() + min(request.timeout, LONGEST_POLL)
+        with self._bells.listen(request.function_call_id) as bell:
+            while not (outputs := await self._outputs(request)):
+                if not await bell.wait(deadline - time.monotonic()):
+                    break
+        return api_pb2.FunctionGetOutputsResponse(
+            outputs=[api_pb2.FunctionGetOutputsItem.FromString(output.body) for output in outputs],
+            idxs=[output.number for output in outputs],
+            last_entry_id=f"{outputs[-1].position}-0" if outputs else request.last_entry_id,
+            num_unfinished_inputs=await self._stores.calls.count_unfinished(request.function_call_id),
+        )
+
+    async def function_call_cancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
+        await self._stores.calls.get(request.function_call_id)
+        await self._scheduler.cancel_call(request.function_call_id, terminate_containers=request.terminate_containers)
+        self._bells.ring(request.function_call_id)
+        return Empty()
+
+    async def _outputs(self, request: api_pb2.FunctionGetOutputsRequest) -> list[Output]:
+        if request.HasField("start_idx"):
+            return await self._stores.calls.outputs_numbered(
+                request.function_call_id, request.start_idx, request.end_idx
+            )
+        position = int(request.last_entry_id.partition("-")[0] or 0)
+        limit = request.max_values or OUTPUTS_AT_ONCE
+        return await self._stores.calls.outputs_after(request.function_call_id, position, limit)
+
+
+def _bodies(items: Iterable[Any]) -> list[tuple[int, bytes]]:
+    return [(item.idx, item.input.SerializeToString()) for item in items]
+
+
+def _accepted(items: Iterable[Any], identifiers: Iterable[str]) -> list[api_pb2.FunctionPutInputsResponseItem]:
+    """An input's id serves as its token too: it cannot be guessed, and nothing else is asked of the token."""
+    return [
+        api_pb2.FunctionPutInputsResponseItem(idx=item.idx, input_id=identifier, input_jwt=identifier)
+        for item, identifier in zip(items, identifiers, strict=True)
+    ]

@@ -1,0 +1,69 @@
+"""The HTTP side of the server: blobs, objects for other hosts, the workers' WebSocket, a health check."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from jiffy.errors import ExhaustedError, InvalidError, JiffyError, NotFoundError, UnauthenticatedError
+from jiffy.objects.base import check_digest
+from jiffy.objects.local import LocalObjects
+from jiffy.server.blobs import Blobs
+from jiffy.server.workers import Workers
+
+_STATUS: Final = {NotFoundError: 404, InvalidError: 400, UnauthenticatedError: 401, ExhaustedError: 507}
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+CheckToken = Callable[[str], Awaitable[bool]]
+"""Whether `id:secret` is a token of this server."""
+
+
+def public_application(blobs: Blobs) -> web.Application:
+    """What containers reach: their blobs, whose ids are the keys."""
+    application = web.Application(middlewares=[_explain_errors], client_max_size=0)
+    application.router.add_put("/blobs/{blob_id}", blobs.upload)
+    application.router.add_get("/blobs/{blob_id}", blobs.download)
+    return application
+
+
+def full_application(
+    blobs: Blobs, objects: LocalObjects, workers: Workers, check_token: CheckToken, describe: Callable[[], object]
+) -> web.Application:
+    """The same, and what hosts and operators reach; `describe` gives the state for /health."""
+    application = public_application(blobs)
+
+    async def get_object(request: web.Request) -> web.StreamResponse:
+        await _require_token(request, check_token)
+        path = objects.path(check_digest(request.match_info["digest"]))
+        if not await asyncio.to_thread(path.exists):
+            raise NotFoundError(f"no object {request.match_info['digest']}")
+        return web.FileResponse(path)
+
+    async def connect_worker(request: web.Request) -> web.StreamResponse:
+        await _require_token(request, check_token)
+        return await workers.serve(request)
+
+    async def health(request: web.Request) -> web.StreamResponse:
+        return web.json_response(describe())
+
+    application.router.add_get("/objects/{digest}", get_object)
+    application.router.add_get("/worker", connect_worker)
+    application.router.add_get("/health", health)
+    return application
+
+
+async def _require_token(request: web.Request, check_token: CheckToken) -> None:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme != "Bearer" or not await check_token(token):
+        raise UnauthenticatedError("this request needs the server's token")
+
+
+@web.middleware
+async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except JiffyError as error:
+        status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+        return web.Response(status=status, text=f"{error}\n")

@@ -1,0 +1,84 @@
+"""Images of the API: found or made, with the progress of the making streamed."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from modal_proto import api_pb2
+
+from jiffy.identifiers import derived_id
+from jiffy.server.bells import Bells
+from jiffy.server.builds import Build, Builds
+from jiffy.server.caller import Caller
+from jiffy.store.images import StoredImage
+from jiffy.store.stores import Stores
+
+LONGEST_POLL: Final = 55.0
+
+
+class Images:
+    def __init__(self, stores: Stores, builds: Builds, bells: Bells) -> None:
+        self._stores = stores
+        self._builds = builds
+        self._bells = bells
+
+    async def image_get_or_create(
+        self, request: api_pb2.ImageGetOrCreateRequest, caller: Caller
+    ) -> api_pb2.ImageGetOrCreateResponse:
+        """An image is known by its definition. Without a result in the answer, the client joins the build."""
+        definition = request.image.SerializeToString(deterministic=True)
+        image_id = derived_id("im", request.builder_version, hashlib.sha256(definition).hexdigest())
+        await self._stores.images.add(image_id, request.builder_version, definition)
+        image = await self._stores.images.get(image_id)
+        if image.content is None:
+            self._builds.build(image, caller.client_version)
+            return api_pb2.ImageGetOrCreateResponse(image_id=image_id)
+        return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=_success(), metadata=_metadata(image))
+
+    async def image_join_streaming(
+        self, request: api_pb2.ImageJoinStreamingRequest, caller: Caller
+    ) -> AsyncIterator[api_pb2.ImageJoinStreamingResponse]:
+        """Lines after the last that the client saw, then the result. A build broken off by a restart begins anew."""
+        seen = int(request.last_entry_id or 0)
+        deadline = time.monotonic() + min(request.timeout or LONGEST_POLL, LONGEST_POLL)
+        image = await self._stores.images.get(request.image_id)
+        build = Build() if image.content is not None else self._builds.build(image, caller.client_version)
+        with self._bells.listen(request.image_id) as bell:
+            while True:
+                if seen < len(build.lines):
+                    yield _lines(build.lines[seen:], len(build.lines))
+                    seen = len(build.lines)
+                image = await self._stores.images.get(request.image_id)
+                if image.content is not None or build.failure:
+                    yield _finished(image, build)
+                    return
+                if not await bell.wait(deadline - time.monotonic()):
+                    return
+
+
+def _success() -> api_pb2.GenericResult:
+    return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
+
+
+def _lines(lines: list[str], position: int) -> api_pb2.ImageJoinStreamingResponse:
+    logs = [api_pb2.TaskLogs(data=f"{line}\n", file_descriptor=api_pb2.FILE_DESCRIPTOR_STDOUT) for line in lines]
+    return api_pb2.ImageJoinStreamingResponse(task_logs=logs, entry_id=str(position))
+
+
+def _finished(image: StoredImage, build: Build) -> api_pb2.ImageJoinStreamingResponse:
+    if image.content is not None:
+        return api_pb2.ImageJoinStreamingResponse(result=_success(), eof=True, metadata=_metadata(image))
+    failure = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception=build.failure)
+    return api_pb2.ImageJoinStreamingResponse(result=failure, eof=True)
+
+
+def _metadata(image: StoredImage) -> api_pb2.ImageMetadata:
+    assert image.content is not None
+    return api_pb2.ImageMetadata(
+        image_builder_version=image.builder_version,
+        python_version_info=image.content.python_version_info,
+        workdir=image.content.working_directory,
+    )

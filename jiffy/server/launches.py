@@ -1,0 +1,131 @@
+"""The order that launches a container: its layers, its environment, what the client's entrypoint reads."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from modal_proto import api_pb2
+
+from jiffy.core.actions import LaunchContainer, Resources
+from jiffy.errors import NotFoundError
+from jiffy.image.index import Entry, Index, encode_index
+from jiffy.objects.local import LocalObjects
+from jiffy.server.builds import CLIENT_REFERENCE, Builds
+from jiffy.server.environments import DEFAULT_ENVIRONMENT
+from jiffy.server.pools import Pool
+from jiffy.store.images import ImageContent, StoredImage
+from jiffy.store.stores import Stores
+
+_ARGUMENTS: Final = "/run/jiffy/arguments"
+_HOME: Final = "/root"
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Launches:
+    """`grpc_port` is where the server listens on the bridge of a worker."""
+
+    def __init__(self, stores: Stores, objects: LocalObjects, builds: Builds, grpc_port: int) -> None:
+        self._stores = stores
+        self._objects = objects
+        self._builds = builds
+        self._grpc_port = grpc_port
+        self._merged: dict[tuple[str, ...], str] = {}
+
+    async def prepare(self, pool: Pool, task_id: str) -> LaunchContainer:
+        """Raises a JiffyError that says why the container cannot be launched."""
+        image = await self._stores.images.get(pool.definition.image_id)
+        if image.content is None:
+            raise NotFoundError(f"image {image.image_id} was never finished")
+        arguments = await self._arguments(pool, task_id)
+        return LaunchContainer(
+            task_id=task_id,
+            layers=await self._layers(pool.definition, image, image.content),
+            argv=(*image.content.entrypoint, "python", "-m", "modal._container_entrypoint"),
+            environment=self._environment(pool, task_id, image.content),
+            working_directory=image.content.working_directory or _HOME,
+            files={_ARGUMENTS: arguments.SerializeToString()},
+            resources=Resources(pool.settings.memory_limit_bytes, pool.settings.cpu_limit_millis),
+        )
+
+    async def _layers(self, definition: api_pb2.Function, image: StoredImage, content: ImageContent) -> tuple[str, ...]:
+        """Bottom first: the image, the client's dependencies, the client, the program's files in one layer."""
+        client, files = await self._mount_layers(definition, content)
+        layers = content.layers
+        if definition.mount_client_dependencies:
+            version = client[0].removeprefix(CLIENT_REFERENCE) if client else ""
+            dependencies = await self._builds.dependencies_layer(
+                image.builder_version, content.python, version, _ignore
+            )
+            layers = (*layers, await self._builds.graft_layer(layers, dependencies))
+        for reference in client:
+            version = reference.removeprefix(CLIENT_REFERENCE)
+            layer = await self._builds.client_layer(version, content.python, _ignore)
+            layers = (*layers, await self._builds.graft_layer(layers, layer))
+        if files:
+            layers = (*layers, await self._builds.graft_layer(layers, await self._merge(files)))
+        return layers
+
+    async def _mount_layers(
+        self, definition: api_pb2.Function, content: ImageContent
+    ) -> tuple[list[str], tuple[str, ...]]:
+        contents = [(await self._stores.mounts.get(mount_id)).content for mount_id in definition.mount_ids]
+        client = [content for content in contents if content.startswith(CLIENT_REFERENCE)]
+        return client, tuple(content for content in contents if not content.startswith(CLIENT_REFERENCE))
+
+    async def _merge(self, digests: tuple[str, ...]) -> str:
+        """One index of several, where later ones win."""
+        if len(digests) == 1:
+            return digests[0]
+        if (known := self._merged.get(digests)) is None:
+            known = self._merged[digests] = await asyncio.to_thread(self._merge_now, digests)
+        return known
+
+    def _merge_now(self, digests: tuple[str, ...]) -> str:
+        entries: dict[bytes, Entry] = {}
+        for digest in digests:
+            entries.update((entry.path, entry) for entry in Index.from_file(self._objects.path(digest)))
+        return self._objects.put(encode_index(entries.values()))
+
+    def _environment(self, pool: Pool, task_id: str, content: ImageContent) -> dict[str, str]:
+        return {
+            "PATH": _PATH,
+            "HOME": _HOME,
+            **content.environment,
+            "PYTHONPATH": ":".join(filter(None, (_HOME, "/pkg", content.environment.get("PYTHONPATH")))),
+            "MODAL_SERVER_URL": f"http://{{gateway}}:{self._grpc_port}",
+            "MODAL_IS_REMOTE": "1",
+            "MODAL_TASK_ID": task_id,
+            "MODAL_IMAGE_ID": pool.definition.image_id,
+            "MODAL_ENVIRONMENT": DEFAULT_ENVIRONMENT,
+            "MODAL_CLOUD_PROVIDER": "jiffy",
+            "MODAL_REGION": "local",
+            "MODAL_CONTAINER_ARGUMENTS_PATH": _ARGUMENTS,
+        }
+
+    async def _arguments(self, pool: Pool, task_id: str) -> api_pb2.ContainerArguments:
+        return api_pb2.ContainerArguments(
+            task_id=task_id,
+            function_id=pool.function_id,
+            app_id=pool.app_id,
+            function_def=pool.definition,
+            environment_name=DEFAULT_ENVIRONMENT,
+            app_layout=await self._layout(pool),
+        )
+
+    async def _layout(self, pool: Pool) -> api_pb2.AppLayout:
+        """Every function of the app, and every object that this one depends on: the entrypoint misses none."""
+        app = await self._stores.apps.get(pool.app_id)
+        layout = api_pb2.AppLayout(function_ids=app.function_ids, class_ids=app.class_ids)
+        for function_id in app.function_ids.values():
+            stored = await self._stores.functions.get(function_id)
+            handle = api_pb2.FunctionHandleMetadata.FromString(stored.handle)
+            layout.objects.add(object_id=function_id, function_handle_metadata=handle)
+        for dependency in pool.definition.object_dependencies:
+            if dependency.object_id not in app.function_ids.values():
+                layout.objects.add(object_id=dependency.object_id)
+        return layout
+
+
+def _ignore(line: str) -> None:
+    """What is made late, after the image was built, has nobody to report to."""

@@ -1,0 +1,46 @@
+"""Results that the server records itself, for inputs that no container will answer."""
+
+from __future__ import annotations
+
+import time
+
+from modal_proto import api_pb2
+
+from jiffy.core.aftermath import Fail
+from jiffy.store.calls import Input, Result
+
+
+def make_result(entry: Input, result: api_pb2.GenericResult) -> Result:
+    """Wrap a GenericResult as the output of an input's current attempt."""
+    item = api_pb2.FunctionGetOutputsItem(
+        result=result,
+        idx=entry.number,
+        input_id=entry.input_id,
+        task_id=entry.task_id or "",
+        input_started_at=entry.claimed_at or 0.0,
+        output_created_at=time.time(),
+        retry_count=entry.retry_count,
+    )
+    return Result(entry.input_id, entry.retry_count, item.SerializeToString())
+
+
+def make_failure(entry: Input, failure: Fail) -> Result:
+    status = (
+        api_pb2.GenericResult.GENERIC_STATUS_INTERNAL_FAILURE
+        if failure.internal
+        else api_pb2.GenericResult.GENERIC_STATUS_FAILURE
+    )
+    return make_result(entry, api_pb2.GenericResult(status=status, exception=failure.message))
+
+
+def make_timeout(entry: Input, seconds: float) -> Result:
+    result = api_pb2.GenericResult(
+        status=api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
+        exception=f"The input did not finish within its timeout of {seconds:g} s. Raise it with timeout=seconds.",
+    )
+    return make_result(entry, result)
+
+
+def make_terminated(entry: Input, reason: str) -> Result:
+    result = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception=reason)
+    return make_result(entry, result)

@@ -1,0 +1,207 @@
+"""One server: the parts put together, started and stopped in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from grpclib.server import Server
+
+from jiffy.datadir import DataDirectory
+from jiffy.errors import UnauthenticatedError
+from jiffy.objects.local import LocalObjects
+from jiffy.server.apps import Apps
+from jiffy.server.bells import Bells
+from jiffy.server.blobs import Blobs
+from jiffy.server.bridges import Bridges
+from jiffy.server.builds import Builds
+from jiffy.server.caller import Caller, read_caller
+from jiffy.server.calls import Calls
+from jiffy.server.containers import Containers
+from jiffy.server.environments import Environments
+from jiffy.server.functions import Functions
+from jiffy.server.http import full_application, public_application
+from jiffy.server.images import Images
+from jiffy.server.launches import Launches
+from jiffy.server.listeners import open_socket
+from jiffy.server.mounts import Mounts
+from jiffy.server.scheduler import Scheduler
+from jiffy.server.service import AnyStream, Service
+from jiffy.server.worker_events import WorkerEvents
+from jiffy.server.workers import Workers
+from jiffy.store.stores import Stores, open_stores
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens. `port` speaks gRPC, the next one HTTP."""
+
+    host: str
+    port: int
+
+    @property
+    def http_port(self) -> int:
+        return self.port + 1
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def http_url(self) -> str:
+        return f"http://{self.host}:{self.http_port}"
+
+
+class TokenIdentity:
+    """Identifies clients by the token in their request's metadata."""
+
+    def __init__(self, stores: Stores) -> None:
+        self._stores = stores
+
+    async def __call__(self, stream: AnyStream) -> Caller:
+        metadata: dict[str, Any] = dict(stream.metadata or {})
+        token_id = str(metadata.get("x-modal-token-id", ""))
+        secret = str(metadata.get("x-modal-token-secret", ""))
+        if not await self._stores.tokens.is_valid(token_id, secret):
+            raise UnauthenticatedError(
+                "this server did not issue the token",
+                hint='`eval "$(jiffy env)"` sets the right one in a shell, `jiffy login` in a profile',
+            )
+        return read_caller(metadata, token_id=token_id, task_id="")
+
+
+@asynccontextmanager
+async def run_server(data: DataDirectory, address: Address) -> AsyncIterator[None]:
+    """A server on a data directory, serving from entry to exit."""
+    async with AsyncExitStack() as stack:
+        grpc_socket = open_socket(address.host, address.port)
+        stack.callback(grpc_socket.close)
+        http_socket = open_socket(address.host, address.http_port)
+        stack.callback(http_socket.close)
+        stores = open_stores(data.database)
+        stack.callback(stores.close)
+        await _ensure_token(data, stores)
+        objects = LocalObjects(data.objects, data.incoming)
+        await asyncio.to_thread(objects.sweep)
+        parts = _assemble(stores, objects, address)
+        stack.push_async_callback(parts.scheduler.close)
+        stack.push_async_callback(parts.builds.close)
+        stack.push_async_callback(parts.bridges.close_all)
+        await parts.scheduler.restore()
+        await _listen_http(stack, parts, http_socket)
+        stack.push_async_callback(parts.workers.close)
+        await _listen_grpc(stack, parts, grpc_socket)
+        await _watch(stack, parts.apps)
+        _publish_address(stack, data, address)
+        yield
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    stores: Stores
+    nouns: list[object]
+    apps: Apps
+    scheduler: Scheduler
+    builds: Builds
+    bridges: Bridges
+    workers: Workers
+    application: web.Application
+
+
+def _assemble(stores: Stores, objects: LocalObjects, address: Address) -> _Parts:
+    bells = Bells()
+    workers = Workers()
+    builds = Builds(stores, objects, bells)
+    launches = Launches(stores, objects, builds, address.port)
+    scheduler = Scheduler(stores, workers, launches.prepare, bells)
+    blobs = Blobs(stores, objects, address.http_port)
+    apps = Apps(stores, scheduler, bells, address.http_url)
+    nouns: list[object] = [
+        Environments(),
+        apps,
+        Functions(stores, scheduler),
+        Calls(stores, scheduler, bells),
+        Containers(stores, scheduler, bells),
+        Images(stores, builds, bells),
+        Mounts(stores, objects, blobs, builds),
+        blobs,
+    ]
+    bridges = Bridges(stores, nouns, lambda: public_application(blobs), address.port, address.http_port)
+    workers.listener = WorkerEvents(stores, scheduler, bells, bridges.open, bridges.close)
+
+    async def check_token(token: str) -> bool:
+        token_id, _, secret = token.partition(":")
+        return await stores.tokens.is_valid(token_id, secret)
+
+    def describe() -> dict[str, object]:
+        return {"status": "ok", "workers": len(workers.connected()), "pid": os.getpid()}
+
+    application = full_application(blobs, objects, workers, check_token, describe)
+    return _Parts(stores, nouns, apps, scheduler, builds, bridges, workers, application)
+
+
+async def _listen_http(stack: AsyncExitStack, parts: _Parts, listener: Any) -> None:
+    runner = web.AppRunner(parts.application, access_log=None, shutdown_timeout=1)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    await web.SockSite(runner, listener).start()
+
+
+async def _listen_grpc(stack: AsyncExitStack, parts: _Parts, listener: Any) -> None:
+    server = Server([Service(parts.nouns, TokenIdentity(parts.stores))])
+    await server.start(sock=listener)
+
+    async def stop() -> None:
+        server.close()
+        await server.wait_closed()
+
+    stack.push_async_callback(stop)
+
+
+async def _watch(stack: AsyncExitStack, apps: Apps) -> None:
+    watcher = asyncio.ensure_future(apps.watch_forever())
+
+    async def stop() -> None:
+        watcher.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watcher
+
+    stack.push_async_callback(stop)
+
+
+async def _ensure_token(data: DataDirectory, stores: Stores) -> None:
+    """Mint the first token, once. The file is its owner's only copy of the secret."""
+    if not data.token.exists():
+        token = {"token_id": f"ak-{secrets.token_hex(11)}", "token_secret": f"as-{secrets.token_hex(22)}"}
+        temporary = data.token.with_suffix(".new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps(token))
+        temporary.rename(data.token)
+    token = json.loads(data.token.read_text())
+    await stores.tokens.add(token["token_id"], token["token_secret"])
+
+
+def _publish_address(stack: AsyncExitStack, data: DataDirectory, address: Address) -> None:
+    """Tell local commands and workers where the server is."""
+    description = {
+        "url": address.url,
+        "http_url": address.http_url,
+        "pid": os.getpid(),
+        "started_at": time.time(),
+    }
+    temporary = data.address.with_suffix(".new")
+    temporary.write_text(json.dumps(description))
+    temporary.rename(data.address)
+    stack.callback(data.address.unlink, missing_ok=True)

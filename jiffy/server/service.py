@@ -1,0 +1,118 @@
+"""The gRPC service: every RPC of the wire API, dispatched to the noun that answers it.
+
+A noun is an object with a coroutine, or an async generator for a stream, named as the RPC in snake case. An RPC that no
+noun has is answered UNIMPLEMENTED with a sentence: an empty answer would mislead the client.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+import grpclib.const
+from google.protobuf import message_factory
+from google.protobuf.message import Message
+from grpclib import GRPCError, Status
+from grpclib.server import Stream
+from modal_proto import api_pb2
+
+from jiffy.errors import (
+    ConflictError,
+    ExhaustedError,
+    InvalidError,
+    JiffyError,
+    NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+    UnsupportedError,
+)
+from jiffy.server.caller import Caller
+
+logger = logging.getLogger(__name__)
+
+_STATUS: Final[Mapping[type[JiffyError], Status]] = {
+    NotFoundError: Status.NOT_FOUND,
+    InvalidError: Status.INVALID_ARGUMENT,
+    ConflictError: Status.ALREADY_EXISTS,
+    UnauthenticatedError: Status.UNAUTHENTICATED,
+    ExhaustedError: Status.RESOURCE_EXHAUSTED,
+    UnavailableError: Status.UNAVAILABLE,
+    UnsupportedError: Status.FAILED_PRECONDITION,
+}
+
+Handler = Callable[[Any, Caller], Awaitable[Message] | AsyncIterator[Message]]
+AnyStream = Stream[Any, Any]
+
+
+class Identify(Protocol):
+    """Tells who sent a request, or raises UnauthenticatedError."""
+
+    async def __call__(self, stream: AnyStream) -> Caller: ...
+
+
+class Service:
+    """One listener's view of the API. `identify` differs: clients show a token, containers have an address."""
+
+    def __init__(self, nouns: Sequence[object], identify: Identify) -> None:
+        self._identify = identify
+        self._handlers = {name: handler for name in _rpcs() if (handler := _find(nouns, name)) is not None}
+
+    def __mapping__(self) -> dict[str, grpclib.const.Handler]:
+        service = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
+        return {
+            f"/{service.full_name}/{method.name}": grpclib.const.Handler(
+                self._serve(method.name),
+                grpclib.const.Cardinality.UNARY_STREAM
+                if method.server_streaming
+                else grpclib.const.Cardinality.UNARY_UNARY,
+                message_factory.GetMessageClass(method.input_type),
+                message_factory.GetMessageClass(method.output_type),
+            )
+            for method in service.methods
+        }
+
+    def _serve(self, name: str) -> Callable[[AnyStream], Awaitable[None]]:
+        async def serve(stream: AnyStream) -> None:
+            request = await stream.recv_message()
+            if request is None:
+                return
+            try:
+                await self._answer(name, request, stream)
+            except JiffyError as error:
+                raise GRPCError(_status(error), str(error)) from error
+            except (GRPCError, ConnectionError):
+                raise
+            except Exception as error:
+                logger.exception("%s failed", name)
+                raise GRPCError(Status.INTERNAL, f"jiffy failed in {name}: {error!r}; see its log") from error
+
+        return serve
+
+    async def _answer(self, name: str, request: Message, stream: AnyStream) -> None:
+        caller = await self._identify(stream)
+        handler = self._handlers.get(name)
+        if handler is None:
+            raise GRPCError(Status.UNIMPLEMENTED, f"this version of jiffy does not answer {name} yet")
+        answer = handler(request, caller)
+        if isinstance(answer, AsyncIterator):
+            async for message in answer:
+                await stream.send_message(message)
+        else:
+            await stream.send_message(await answer)
+
+
+def _rpcs() -> list[str]:
+    return [method.name for method in api_pb2.DESCRIPTOR.services_by_name["ModalClient"].methods]
+
+
+def _find(nouns: Sequence[object], name: str) -> Handler | None:
+    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
+    handlers = [getattr(noun, snake) for noun in nouns if hasattr(noun, snake)]
+    assert len(handlers) <= 1, f"{name} has two handlers"
+    return handlers[0] if handlers else None
+
+
+def _status(error: JiffyError) -> Status:
+    return next((status for kind, status in _STATUS.items() if isinstance(error, kind)), Status.INTERNAL)

@@ -1,0 +1,65 @@
+"""When workers tell something: the store records it, the scheduler acts on it, waiting clients hear of it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+
+from jiffy.core.events import ContainerExited, Event, WorkerConnected
+from jiffy.errors import JiffyError
+from jiffy.server.bells import Bells
+from jiffy.server.scheduler import Scheduler
+from jiffy.store.stores import Stores
+
+logger = logging.getLogger(__name__)
+
+OpenBridge = Callable[[WorkerConnected], Awaitable[None]]
+CloseBridge = Callable[[str], Awaitable[None]]
+
+
+class WorkerEvents:
+    """`open_bridge` starts to listen where a worker's containers are, `close_bridge` ends it."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        scheduler: Scheduler,
+        bells: Bells,
+        open_bridge: OpenBridge,
+        close_bridge: CloseBridge,
+    ) -> None:
+        self._stores = stores
+        self._scheduler = scheduler
+        self._bells = bells
+        self._open_bridge = open_bridge
+        self._close_bridge = close_bridge
+
+    async def worker_connected(self, event: WorkerConnected) -> None:
+        """Containers that the worker does not know are lost; work that waited for room may start."""
+        try:
+            await self._open_bridge(event)
+        except JiffyError as error:
+            logger.error("containers of worker %s cannot reach the server: %s", event.worker_id, error)
+        known = set(event.containers)
+        live = await self._stores.tasks.live()
+        ours = [task for task in live if task.worker_id == event.worker_id]
+        await self._scheduler.containers_lost(
+            [task.task_id for task in ours if task.started_at is not None and task.task_id not in known]
+        )
+        await self._scheduler.adjust_all()
+
+    async def worker_lost(self, worker_id: str) -> None:
+        await self._close_bridge(worker_id)
+        live = await self._stores.tasks.live()
+        await self._scheduler.containers_lost([task.task_id for task in live if task.worker_id == worker_id])
+
+    async def events_arrived(self, worker_id: str, events: Sequence[tuple[int, Event]]) -> None:
+        fresh = await self._stores.tasks.apply(worker_id, events)
+        tasks = {getattr(event, "task_id", "") for event in fresh}
+        for task_id in tasks:
+            task = self._scheduler.peek_task(task_id)
+            if task is not None:
+                self._bells.ring(task.app_id)
+        for event in fresh:
+            if isinstance(event, ContainerExited):
+                await self._scheduler.container_exited(event)

@@ -1,0 +1,51 @@
+"""All of a server's durable state, by noun."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jiffy.store.apps import Apps
+from jiffy.store.blobs import Blobs
+from jiffy.store.calls import Calls
+from jiffy.store.database import Database
+from jiffy.store.functions import Functions
+from jiffy.store.images import Images
+from jiffy.store.logs import Logs
+from jiffy.store.mounts import Mounts
+from jiffy.store.tasks import Tasks
+from jiffy.store.tokens import Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    database: Database
+    apps: Apps
+    blobs: Blobs
+    calls: Calls
+    functions: Functions
+    images: Images
+    logs: Logs
+    mounts: Mounts
+    tasks: Tasks
+    tokens: Tokens
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def open_stores(path: Path) -> Stores:
+    """Open or create the SQLite database at `path`."""
+    database = Database(path)
+    return Stores(
+        database=database,
+        apps=Apps(database),
+        blobs=Blobs(database),
+        calls=Calls(database),
+        functions=Functions(database),
+        images=Images(database),
+        logs=Logs(database),
+        mounts=Mounts(database),
+        tasks=Tasks(database),
+        tokens=Tokens(database),
+    )
