@@ -92,16 +92,16 @@ asyncio.run(main())
 """
 
 
-async def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
+def test_what_was_acknowledged_survives_sigkill(tmp_path: Path) -> None:
     path = tmp_path / "jiffy.db"
-    process = subprocess.Popen(  # noqa: ASYNC220[sys.executable, "-c", KILLED_WRITER, str(path)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", KILLED_WRITER, str(path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     acknowledged = [process.stdout.readline().strip() for _ in range(50)]
     os.kill(process.pid, signal.SIGKILL)
     acknowledged += [line.strip() for line in process.stdout.read().splitlines()]
     process.wait()
     database = Database(path)
-    kept = await database.read(names)
+    kept = asyncio.run(database.read(names))
     database.close()
     assert set(acknowledged) <= kept
     assert len(kept) <= len(acknowledged) + 1

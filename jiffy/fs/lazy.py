@@ -1,0 +1,284 @@
+"""The lazy layer: a FUSE filesystem in which every object of the origin is a file, named by its hash.
+
+Overlayfs looks here only for an object that the host's own directory lacks, and only when a file that needs it is opened.
+So a look-up fetches, verifies and publishes the object; an open passes reads through to the published file. Whoever comes
+later finds the object in the directory, and never asks here.
+
+The daemon runs in a process of its own (`python -m jiffy.fs.lazy`) on a descriptor that its parent keeps: when it dies,
+the next one goes on with the same mount. Files that the dead one had opened are still passed through by the kernel, which
+then refuses any other backing for them; so a ledger, kept by the parent too, tells the next daemon which backing each has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import logging
+import os
+import re
+import signal
+import struct
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jiffy.errors import CorruptError, JiffyError, NotFoundError
+from jiffy.fs import wire
+from jiffy.fs.wire import Operation, Request
+from jiffy.objects.base import Digest
+from jiffy.objects.http import HttpObjects
+from jiffy.objects.local import LocalObjects
+from jiffy.objects.tiers import Tiers
+
+logger = logging.getLogger(__name__)
+
+THREADS: Final = 16
+_FOREVER: Final = 86400 * 365
+_ROOT: Final = 1
+_FIRST_FOLDER: Final = 2
+_OBJECT: Final = 1 << 63
+_PREFIX_DIGITS: Final = 15
+_PREFIX_BITS: Final = 4 * _PREFIX_DIGITS
+_SLOT: Final = struct.Struct("<Q")
+_FOLDER_NAME: Final = re.compile(rb"[0-9a-f]{2}")
+_OBJECT_NAME: Final = re.compile(rb"[0-9a-f]{62}")
+
+
+class Ledger:
+    """Which node has which backing, in a file that outlives the daemon: slot N holds the node of backing N, or 0."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self) -> dict[int, int]:
+        size = os.fstat(self._descriptor).st_size
+        slots = _SLOT.iter_unpack(os.pread(self._descriptor, size, 0))
+        return {node: backing for backing, (node,) in enumerate(slots) if node}
+
+    def note(self, backing: int, node: int) -> None:
+        os.pwrite(self._descriptor, _SLOT.pack(node), backing * _SLOT.size)
+
+
+@dataclass(slots=True)
+class _Backing:
+    """A file that the kernel reads through while it is open. Who inherits one cannot know when it may be closed."""
+
+    identifier: int
+    opens: int = 0
+    inherited: bool = False
+
+
+class LazyLayer:
+    """Answers the requests of one mount. `descriptor` is that of the connection."""
+
+    def __init__(self, tiers: Tiers, descriptor: int, ledger: Ledger) -> None:
+        self._tiers = tiers
+        self._descriptor = descriptor
+        self._ledger = ledger
+        self._lock = threading.Lock()
+        self._digests: dict[int, Digest] = {}
+        self._backings = {node: _Backing(backing, inherited=True) for node, backing in ledger.read().items()}
+        self._handles: dict[int, tuple[int, int]] = {}
+        self._next_handle = 1
+        self._passthrough = True
+
+    def serve(self, descriptor: int) -> None:
+        """Answer requests until the mount is gone."""
+        buffer = bytearray(wire.REQUEST_SIZE)
+        while True:
+            try:
+                request = wire.read_request(descriptor, buffer)
+                self._answer(descriptor, request)
+            except OSError as error:
+                if error.errno == errno.ENODEV:
+                    return
+                if error.errno not in (errno.EINTR, errno.ENOENT, errno.EAGAIN):
+                    raise
+
+    def _answer(self, descriptor: int, request: Request) -> None:
+        if request.operation in (Operation.FORGET, Operation.BATCH_FORGET, Operation.INTERRUPT):
+            return
+        try:
+            parts = self._dispatch(request)
+        except OSError as error:
+            wire.send_error(descriptor, request.unique, error.errno or errno.EIO)
+        except NotFoundError as error:
+            logger.error("%s", error)
+            wire.send_error(descriptor, request.unique, errno.ENOENT)
+        except JiffyError as error:
+            logger.error("%s", error)
+            wire.send_error(descriptor, request.unique, errno.EIO)
+        else:
+            wire.send_reply(descriptor, request.unique, *parts)
+
+    def _dispatch(self, request: Request) -> tuple[bytes, ...]:
+        match request.operation:
+            case Operation.LOOKUP:
+                return (self._look_up(request.node, bytes(request.body).rstrip(b"\0")),)
+            case Operation.GETATTR:
+                return (wire.ATTRIBUTES_REPLY.pack(_FOREVER, 0, 0) + self._attributes(request.node),)
+            case Operation.OPEN:
+                return (self._open(request.node),)
+            case Operation.READ:
+                return (self._read(*wire.READ.unpack_from(request.body)),)
+            case Operation.RELEASE:
+                self._release(*wire.RELEASE.unpack_from(request.body))
+                return ()
+            case Operation.INIT:
+                return (self._initialise(*wire.INIT.unpack_from(request.body)),)
+            case Operation.STATFS:
+                return (wire.STATISTICS.pack(0, 0, 0, 0, 0, 4096, 255, 4096),)
+            case Operation.OPENDIR:
+                return (wire.OPEN_REPLY.pack(0, 0, 0),)
+            case Operation.READDIR | Operation.RELEASEDIR | Operation.DESTROY:
+                return ()
+        raise OSError(errno.ENOSYS, "not an operation of this filesystem")
+
+    def _initialise(self, major: int, minor: int, read_ahead: int, flags: int, flags_high: int) -> bytes:
+        offered = flags | flags_high << 32 if flags & wire.INIT_EXTENDED else flags
+        agreed = offered & wire.WANTED
+        self._passthrough = bool(agreed & wire.PASSTHROUGH)
+        pages = (1 << 20) // 4096
+        return wire.INIT_REPLY.pack(
+            *(7, 40, read_ahead, agreed & 0xFFFFFFFF, 256, 192, 1 << 20, 1, pages, 0),
+            *(agreed >> 32, 1 if self._passthrough else 0),
+        )
+
+    def _look_up(self, parent: int, name: bytes) -> bytes:
+        if parent == _ROOT and _FOLDER_NAME.fullmatch(name):
+            return self._entry(_FIRST_FOLDER + int(name, 16))
+        if _is_folder(parent) and _OBJECT_NAME.fullmatch(name):
+            digest = f"{parent - _FIRST_FOLDER:02x}{name.decode()}"
+            self._tiers.ensure(digest)
+            return self._entry(self._remember(digest))
+        raise OSError(errno.ENOENT, "no such name")
+
+    def _entry(self, node: int) -> bytes:
+        return wire.ENTRY.pack(node, 0, _FOREVER, _FOREVER, 0, 0) + self._attributes(node)
+
+    def _remember(self, digest: Digest) -> int:
+        node = _OBJECT | int(digest[:_PREFIX_DIGITS], 16)
+        known = self._digests.setdefault(node, digest)
+        if known != digest:
+            raise CorruptError(f"objects {known} and {digest} share a node", why="their first 60 bits are the same")
+        return node
+
+    def _digest(self, node: int) -> Digest:
+        """Which object a node is; one that an earlier daemon gave out is found by its name in the directory."""
+        if (digest := self._digests.get(node)) is not None:
+            return digest
+        prefix = f"{node & ((1 << _PREFIX_BITS) - 1):0{_PREFIX_DIGITS}x}"
+        folder = self._tiers.local.root / prefix[:2]
+        matches = [path.name for path in folder.glob(f"{prefix[2:]}*")]
+        if len(matches) != 1:
+            raise OSError(errno.ESTALE, "no object has this node")
+        return self._digests.setdefault(node, prefix[:2] + matches[0])
+
+    def _attributes(self, node: int) -> bytes:
+        if node == _ROOT or _is_folder(node):
+            return wire.attributes(node, 0o40555, 0, 2)
+        size = self._tiers.ensure(self._digest(node)).stat().st_size
+        return wire.attributes(node, 0o100444, size, 1)
+
+    def _open(self, node: int) -> bytes:
+        file = os.open(self._tiers.ensure(self._digest(node)), os.O_RDONLY | os.O_CLOEXEC)
+        if self._passthrough and (backing := self._share_backing(node, file)) is not None:
+            os.close(file)
+            return wire.OPEN_REPLY.pack(self._add_handle(node, -1), wire.OPEN_PASSTHROUGH, backing)
+        return wire.OPEN_REPLY.pack(self._add_handle(node, file), wire.OPEN_KEEP_CACHE, 0)
+
+    def _share_backing(self, node: int, file: int) -> int | None:
+        """One backing file a node: the kernel refuses a second. None where the kernel cannot pass through."""
+        with self._lock:
+            backing = self._backings.get(node)
+            if backing is None:
+                try:
+                    backing = _Backing(wire.open_backing(self._descriptor, file))
+                except OSError as error:
+                    logger.warning("reads are not passed through: %s", error)
+                    self._passthrough = False
+                    return None
+                self._backings[node] = backing
+                self._ledger.note(backing.identifier, node)
+            backing.opens += 1
+            return backing.identifier
+
+    def _add_handle(self, node: int, file: int) -> int:
+        with self._lock:
+            handle = self._next_handle = self._next_handle + 1
+            self._handles[handle] = (node, file)
+        return handle
+
+    def _read(self, handle: int, offset: int, size: int) -> bytes:
+        with self._lock:
+            _, file = self._handles.get(handle, (0, -1))
+        if file < 0:
+            raise OSError(errno.EBADF, "this handle is not read here")
+        return os.pread(file, size, offset)
+
+    def _release(self, handle: int) -> None:
+        with self._lock:
+            node, file = self._handles.pop(handle, (0, -1))
+            if file >= 0:
+                os.close(file)
+            elif (backing := self._backings.get(node)) is not None:
+                backing.opens -= 1
+                if backing.opens == 0 and not backing.inherited:
+                    del self._backings[node]
+                    self._ledger.note(backing.identifier, 0)
+                    wire.close_backing(self._descriptor, backing.identifier)
+
+
+def _is_folder(node: int) -> bool:
+    return _FIRST_FOLDER <= node < _FIRST_FOLDER + 256
+
+
+def main() -> None:
+    """The daemon. `--successor`: the mount is in use, and the daemon that served it died."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--fuse-fd", type=int, required=True)
+    parser.add_argument("--objects", type=Path, required=True)
+    parser.add_argument("--incoming", type=Path, required=True)
+    parser.add_argument("--origin", default="")
+    parser.add_argument("--token-file", type=Path)
+    parser.add_argument("--ledger-fd", type=int, required=True)
+    parser.add_argument("--successor", action="store_true")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s lazy: %(message)s")
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    origin = HttpObjects(arguments.origin, read_token(arguments.token_file)) if arguments.origin else None
+    tiers = Tiers(LocalObjects(arguments.objects, arguments.incoming), origin)
+    layer = LazyLayer(tiers, arguments.fuse_fd, Ledger(arguments.ledger_fd))
+    _run(layer, arguments.fuse_fd, successor=arguments.successor)
+
+
+def read_token(path: Path | None) -> str:
+    """`id:secret` from a token file."""
+    if path is None:
+        return ""
+    token = json.loads(path.read_text())
+    return f"{token['token_id']}:{token['token_secret']}"
+
+
+def _run(layer: LazyLayer, descriptor: int, *, successor: bool) -> None:
+    if successor:
+        try:
+            wire.send_resend(descriptor)
+        except OSError as error:
+            logger.warning("requests that the last daemon held are lost: %s", error)
+    threads = [threading.Thread(target=layer.serve, args=(descriptor,), daemon=True)]
+    for _ in range(THREADS - 1):
+        clone = wire.clone_device(descriptor)
+        threads.append(threading.Thread(target=layer.serve, args=(clone,), daemon=True))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The lazy layer as its user sees it: a mount, and a daemon that is replaced when it dies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from jiffy.errors import UnavailableError
+from jiffy.fs.mount import mount_fuse, unmount
+
+logger = logging.getLogger(__name__)
+
+_READY_SECONDS: Final = 10.0
+
+
+class LazyMount:
+    """Mounted at `at` from start to stop. `origin` is the HTTP address of the server whose objects it fetches."""
+
+    def __init__(
+        self, at: Path, objects: Path, incoming: Path, origin: str = "", token_file: Path | None = None
+    ) -> None:
+        self._at = at
+        self._arguments = ["--objects", str(objects), "--incoming", str(incoming)]
+        if origin:
+            self._arguments += ["--origin", origin]
+        if token_file is not None:
+            self._arguments += ["--token-file", str(token_file)]
+        self._descriptor = -1
+        self._ledger = -1
+        self._daemon: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The daemon that serves now."""
+        assert self._daemon is not None
+        return self._daemon.pid
+
+    async def start(self) -> None:
+        """Mount, start the daemon, and return when it answers."""
+        self._descriptor = mount_fuse(self._at, "jiffy")
+        self._ledger = os.memfd_create("jiffy-ledger")
+        await self._spawn()
+        try:
+            await asyncio.wait_for(asyncio.to_thread(os.stat, self._at / "00"), _READY_SECONDS)
+        except (OSError, TimeoutError) as error:
+            await self.stop()
+            raise UnavailableError("the lazy layer does not answer", why=str(error) or "it hangs") from error
+        self._keeper = asyncio.ensure_future(self._keep_alive())
+
+    async def stop(self) -> None:
+        """End the daemon, then the mount."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._keeper
+        if self._daemon is not None and self._daemon.returncode is None:
+            self._daemon.kill()
+            await self._daemon.wait()
+        os.close(self._descriptor)
+        os.close(self._ledger)
+        unmount(self._at)
+
+    async def _keep_alive(self) -> None:
+        while True:
+            assert self._daemon is not None
+            code = await self._daemon.wait()
+            logger.warning("the lazy layer's daemon ended with code %s; starting another", code)
+            await self._spawn("--successor")
+
+    async def _spawn(self, *options: str) -> None:
+        self._daemon = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "jiffy.fs.lazy", "--fuse-fd", str(self._descriptor)),
+            *("--ledger-fd", str(self._ledger), *self._arguments, *options),
+            stdin=asyncio.subprocess.DEVNULL,
+            pass_fds=(self._descriptor, self._ledger),
+        )

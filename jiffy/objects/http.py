@@ -1,0 +1,80 @@
+"""Objects of another jiffy, read from its object server over HTTP."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import Final
+
+import urllib3
+from urllib3.exceptions import HTTPError
+
+from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, UnavailableError
+from jiffy.objects.base import Digest
+from jiffy.objects.local import ObjectWriter
+
+logger = logging.getLogger(__name__)
+
+_CHUNK: Final = 2**18
+_CONNECTIONS: Final = 32
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 2.0
+
+
+class HttpObjects:
+    """`url` is the server's HTTP address, `token` is `id:secret`. `deadline`: seconds in which a fetch may be retried."""
+
+    def __init__(self, url: str, token: str, *, deadline: float = 20.0, stall: float = 10.0) -> None:
+        self._url = url.rstrip("/")
+        self._deadline = deadline
+        self._pool = urllib3.PoolManager(
+            maxsize=_CONNECTIONS,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=urllib3.Timeout(connect=min(5.0, stall), read=stall),
+            retries=False,
+        )
+
+    def fetch(self, digest: Digest, writer: ObjectWriter) -> None:
+        """Stream an object into a writer, which verifies it. Raises NotFoundError, UnavailableError when the deadline
+        has passed, CorruptError when the bytes end too early: then a new writer may try again."""
+        deadline = time.monotonic() + self._deadline
+        pause = _FIRST_PAUSE
+        while True:
+            response = None
+            try:
+                response = self._pool.request("GET", f"{self._url}/objects/{digest}", preload_content=False)
+                if response.status == 200:
+                    break
+                reason = self._explain_status(digest, response)
+            except HTTPError as error:
+                reason = _describe(error)
+            finally:
+                if response is not None and response.status != 200:
+                    response.drain_conn()
+                    response.release_conn()
+            if time.monotonic() + pause > deadline:
+                raise UnavailableError(f"object {digest} cannot be fetched from {self._url}", why=reason)
+            time.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(_LONGEST_PAUSE, pause * 2)
+        self._stream(digest, response, writer)
+
+    def _stream(self, digest: Digest, response: urllib3.BaseHTTPResponse, writer: ObjectWriter) -> None:
+        try:
+            for chunk in response.stream(_CHUNK):
+                writer.write(chunk)
+        except HTTPError as error:
+            raise CorruptError(f"object {digest} broke off half-way", why=_describe(error)) from error
+        finally:
+            response.release_conn()
+
+    def _explain_status(self, digest: Digest, response: urllib3.BaseHTTPResponse) -> str:
+        if response.status == 404:
+            raise NotFoundError(f"{self._url} has no object {digest}")
+        if response.status in (401, 403):
+            raise UnauthenticatedError(f"{self._url} refused the token", hint="give the worker the server's token")
+        return f"it answered {response.status}"
+
+
+def _describe(error: HTTPError) -> str:
+    return type(error).__name__.removesuffix("Error") + f": {error}"

@@ -1,0 +1,239 @@
+"""Objects in a directory: each a complete, verified, read-only file. Several processes may share it.
+
+An object is written to a temporary file beside the store, synced, and renamed into place, so a reader finds all of it or
+nothing. Temporary files are named for the process that writes them; `sweep` removes those of the dead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import hashlib
+import itertools
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from jiffy.errors import CorruptError, ExhaustedError, NotFoundError
+from jiffy.objects.base import Digest, object_path
+
+_MODE: Final = 0o444
+_TEMPORARY: Final = re.compile(r"(\d+)-\d+")
+_serial = itertools.count()
+
+
+class ObjectWriter:
+    """Takes an object's bytes as they come; `publish` makes it visible, leaving without it discards."""
+
+    def __init__(self, store: LocalObjects) -> None:
+        self._store = store
+        self.path = store.incoming / f"{os.getpid()}-{next(_serial)}"
+        self._file = self.path.open("xb", buffering=0)
+        self._hash = hashlib.sha256()
+        self._size = 0
+
+    def __enter__(self) -> ObjectWriter:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.discard()
+
+    def write(self, chunk: bytes | memoryview) -> None:
+        self._hash.update(chunk)
+        self._size += len(chunk)
+        with _explain_full_disk():
+            rest = memoryview(chunk)
+            while rest:
+                rest = rest[self._file.write(rest) :]
+
+    def seal(self, expected: Digest | None = None) -> tuple[Digest, int]:
+        """End the writing and check the digest; gives digest and size. Nothing is visible yet."""
+        digest = self._hash.hexdigest()
+        if expected is not None and digest != expected:
+            raise CorruptError(f"object {expected} has the wrong bytes", why=f"their digest is {digest}")
+        os.fchmod(self._file.fileno(), _MODE)
+        return digest, self._size
+
+    def publish(self, expected: Digest | None = None) -> tuple[Digest, int]:
+        """Sync and make visible; gives digest and size. CorruptError when the digest is not the expected one."""
+        digest, size = self.seal(expected)
+        with _explain_full_disk():
+            os.fsync(self._file.fileno())
+        self.move_to(self._store.path(digest))
+        _sync_directory(self._store.path(digest).parent)
+        return digest, size
+
+    def move_to(self, target: Path) -> None:
+        with _explain_full_disk():
+            try:
+                self.path.rename(target)
+            except FileNotFoundError:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self.path.rename(target)
+        self._file.close()
+
+    def close(self) -> None:
+        """Give back the descriptor of a sealed object that a batch will move."""
+        self._file.close()
+
+    def discard(self) -> None:
+        """Forget what was not published."""
+        self._file.close()
+        self.path.unlink(missing_ok=True)
+
+
+class ObjectBatch:
+    """Many objects that become visible together when the batch ends: one sync for all of them."""
+
+    def __init__(self, store: LocalObjects) -> None:
+        self._store = store
+        self._sealed: dict[Digest, Path] = {}
+
+    def __enter__(self) -> ObjectBatch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        try:
+            if kind is None:
+                self._publish()
+        finally:
+            for path in self._sealed.values():
+                path.unlink(missing_ok=True)
+
+    def put(self, data: bytes) -> Digest:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest not in self._sealed and not self._store.has(digest):
+            with self.writer() as writer:
+                writer.write(data)
+                writer.publish()
+        return digest
+
+    def writer(self) -> BatchWriter:
+        return BatchWriter(self._store, self._sealed)
+
+    def _publish(self) -> None:
+        if not self._sealed:
+            return
+        with _explain_full_disk():
+            _sync_filesystem(self._store.incoming)
+            parents = {self._store.path(digest).parent for digest in self._sealed}
+            for parent in parents:
+                parent.mkdir(parents=True, exist_ok=True)
+            for digest, path in self._sealed.items():
+                path.rename(self._store.path(digest))
+            for parent in parents:
+                _sync_directory(parent)
+        self._sealed.clear()
+
+
+class BatchWriter(ObjectWriter):
+    """A writer whose objects wait for the end of their batch."""
+
+    def __init__(self, store: LocalObjects, sealed: dict[Digest, Path]) -> None:
+        super().__init__(store)
+        self._sealed = sealed
+
+    def publish(self, expected: Digest | None = None) -> tuple[Digest, int]:
+        digest, size = self.seal(expected)
+        if digest not in self._sealed and not self._store.has(digest):
+            self._sealed[digest] = self.path
+            self.close()
+        return digest, size
+
+    def __exit__(self, *exception: object) -> None:
+        if self.path not in self._sealed.values() or exception[0] is not None:
+            self.discard()
+
+
+class LocalObjects:
+    """The objects below `root`; `incoming` is on the same filesystem and holds what is being written."""
+
+    def __init__(self, root: Path, incoming: Path) -> None:
+        self.root = root
+        self.incoming = incoming
+
+    def path(self, digest: Digest) -> Path:
+        return self.root / object_path(digest)
+
+    def has(self, digest: Digest) -> bool:
+        return self.path(digest).exists()
+
+    def size(self, digest: Digest) -> int | None:
+        """Bytes; None when it is not here. The empty object is always here, as no file needs it."""
+        try:
+            return self.path(digest).stat().st_size
+        except FileNotFoundError:
+            return None
+
+    def read(self, digest: Digest) -> bytes:
+        try:
+            return self.path(digest).read_bytes()
+        except FileNotFoundError:
+            raise NotFoundError(f"no object {digest}") from None
+
+    def missing(self, digests: Iterable[Digest]) -> list[Digest]:
+        return [digest for digest in digests if not self.has(digest)]
+
+    def put(self, data: bytes, expected: Digest | None = None) -> Digest:
+        """Store; durable on return. CorruptError when the data is not what was expected."""
+        digest = hashlib.sha256(data).hexdigest()
+        if self.has(digest) and expected in (None, digest):
+            return digest
+        with self.writer() as writer:
+            writer.write(data)
+            return writer.publish(expected)[0]
+
+    def writer(self) -> ObjectWriter:
+        with _explain_full_disk():
+            return ObjectWriter(self)
+
+    def batch(self) -> ObjectBatch:
+        return ObjectBatch(self)
+
+    def delete(self, digest: Digest) -> None:
+        self.path(digest).unlink(missing_ok=True)
+
+    def __iter__(self) -> Iterator[Digest]:
+        for folder in sorted(self.root.iterdir()):
+            for file in sorted(folder.iterdir()):
+                yield folder.name + file.name
+
+    def sweep(self) -> None:
+        """Remove what processes that no longer live left half written."""
+        for path in self.incoming.iterdir():
+            match = _TEMPORARY.fullmatch(path.name)
+            if match is not None and not Path(f"/proc/{match[1]}").exists():
+                path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _explain_full_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise ExhaustedError(
+                "cannot store an object", why="the disk is full", hint="free space where the data directory is"
+            ) from error
+        raise
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_filesystem(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
