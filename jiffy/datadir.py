@@ -53,6 +53,16 @@ class DataDirectory:
         return self.root / "containers"
 
     @property
+    def mounts(self) -> Path:
+        """Where the worker mounts what containers share; the mounts themselves only it can see."""
+        return self.root / "mounts"
+
+    @property
+    def runtime(self) -> Path:
+        """What the OCI runtime remembers of its containers."""
+        return self.root / "runtime"
+
+    @property
     def logs(self) -> Path:
         return self.root / "logs"
 
@@ -79,5 +89,8 @@ class DataDirectory:
     def create(self) -> None:
         """Make the folders. Only the owner may enter: the store holds secrets."""
         self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.objects, self.incoming, self.erofs, self.containers, self.logs):
+        for folder in self._folders():
             folder.mkdir(exist_ok=True)
+
+    def _folders(self) -> tuple[Path, ...]:
+        return (self.objects, self.incoming, self.erofs, self.containers, self.mounts, self.runtime, self.logs)

@@ -36,7 +36,7 @@ class WorkerReported:
     """Sent every two seconds."""
 
     worker_id: str
-    cpu_millis_used: int
+    cpu_seconds_used: float
     memory_bytes_free: int
     containers: int
 

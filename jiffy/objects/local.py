@@ -12,6 +12,7 @@ import hashlib
 import itertools
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ from jiffy.errors import CorruptError, ExhaustedError, NotFoundError
 from jiffy.objects.base import Digest, object_path
 
 _MODE: Final = 0o444
-_TEMPORARY: Final = re.compile(r"(\d+)-\d+")
+_TEMPORARY: Final = re.compile(r"(\d+)-.+")
 _serial = itertools.count()
 
 
@@ -202,10 +203,14 @@ class LocalObjects:
                 yield folder.name + file.name
 
     def sweep(self) -> None:
-        """Remove what processes that no longer live left half written."""
+        """Remove what processes that no longer live left half written: files and folders named `PID-...`."""
         for path in self.incoming.iterdir():
             match = _TEMPORARY.fullmatch(path.name)
-            if match is not None and not Path(f"/proc/{match[1]}").exists():
+            if match is None or Path(f"/proc/{match[1]}").exists():
+                continue
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
                 path.unlink(missing_ok=True)
 
 

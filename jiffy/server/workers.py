@@ -17,7 +17,7 @@ from aiohttp import WSMsgType, web
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import ContainerExited, ContainerStarted, Event, LogWritten, WorkerConnected, WorkerReported
-from jiffy.core.messages import decode_event, encode
+from jiffy.core.messages import describe, read_event
 from jiffy.core.placement import Need, Refusal, Room, place
 from jiffy.errors import InvalidError
 
@@ -101,7 +101,7 @@ class Workers:
                 await worker.socket.close()
 
     async def _welcome(self, socket: web.WebSocketResponse) -> Worker:
-        hello = decode_event(json.dumps(json.loads(await socket.receive_str())["event"]))
+        hello = read_event(json.loads(await socket.receive_str())["event"])
         if not isinstance(hello, WorkerConnected):
             raise InvalidError("a worker must introduce itself first")
         worker = self._workers.setdefault(hello.worker_id, Worker(hello))
@@ -130,7 +130,7 @@ class Workers:
     def _receive(
         self, worker: Worker, envelope: dict[str, object], waiting: asyncio.Queue[tuple[int, Event] | None]
     ) -> None:
-        event = decode_event(json.dumps(envelope["event"]))
+        event = read_event(envelope["event"])
         if isinstance(event, WorkerReported):
             worker.report = event
         elif isinstance(event, ContainerStarted | LogWritten | ContainerExited):
@@ -181,4 +181,4 @@ async def _send_forever(worker: Worker, socket: web.WebSocketResponse) -> None:
 
 
 def _envelope(action: Action) -> str:
-    return f'{{"action": {encode(action)}}}'
+    return json.dumps({"action": describe(action)})

@@ -12,6 +12,7 @@ ROOT = Path(jiffy.__file__).parent
 ALLOWED_IN_CORE = {
     "__future__",
     "base64",
+    "binascii",
     "collections",
     "dataclasses",
     "enum",

@@ -1,0 +1,192 @@
+"""OCI bundles: what a container may use, see and do, as the runtimes' config.json.
+
+A container's process is root inside, with the capabilities that the field gives by default less those that nothing here
+needs (docs/decisions/004); its system calls are those of an allow-list.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+
+_CAPABILITIES: Final = tuple(
+    f"CAP_{name}"
+    for name in (
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "NET_BIND_SERVICE",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
+    )
+)
+_MASKED: Final = (
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
+    "/sys/firmware",
+)
+_READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+_NAMESPACES: Final = ("pid", "ipc", "uts", "mount", "cgroup")
+_THREAD_FLAGS: Final = 0x7E020000
+"""The CLONE_NEW* bits: clone() may make threads and processes, not namespaces."""
+
+_LARGEST_DESCRIPTOR: Final = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class BindMount:
+    """A file or folder of the host at an absolute path in the container."""
+
+    source: Path
+    target: str
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """`network_namespace` is a path, `cgroup` one below the hierarchies' roots. Limits of 0 mean none."""
+
+    identifier: str
+    root: Path
+    argv: tuple[str, ...]
+    environment: dict[str, str]
+    working_directory: str
+    hostname: str
+    mounts: tuple[BindMount, ...]
+    network_namespace: str
+    cgroup: str
+    memory_bytes: int = 0
+    cpu_millis: int = 0
+    pids: int = 4096
+
+
+def write_bundle(spec: ContainerSpec, directory: Path) -> None:
+    """Write config.json into a folder."""
+    (directory / "config.json").write_text(json.dumps(describe(spec)))
+
+
+def describe(spec: ContainerSpec) -> dict[str, Any]:
+    """The runtime configuration of a container."""
+    return {
+        "ociVersion": "1.0.2",
+        "hostname": spec.hostname,
+        "root": {"path": str(spec.root), "readonly": False},
+        "process": _describe_process(spec),
+        "mounts": [*_system_mounts(), *map(_describe_mount, spec.mounts)],
+        "linux": {
+            "namespaces": [
+                *({"type": kind} for kind in _NAMESPACES),
+                {"type": "network", "path": spec.network_namespace},
+            ],
+            "cgroupsPath": f"/{spec.cgroup}",
+            "resources": _describe_resources(spec),
+            "maskedPaths": list(_MASKED),
+            "readonlyPaths": list(_READ_ONLY),
+            "seccomp": _describe_seccomp(),
+        },
+    }
+
+
+def _describe_process(spec: ContainerSpec) -> dict[str, Any]:
+    sets = ("bounding", "effective", "permitted")
+    return {
+        "terminal": False,
+        "user": {"uid": 0, "gid": 0},
+        "args": list(spec.argv),
+        "env": [f"{name}={value}" for name, value in spec.environment.items()],
+        "cwd": spec.working_directory,
+        "capabilities": {name: list(_CAPABILITIES) for name in sets},
+        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": _LARGEST_DESCRIPTOR, "soft": _LARGEST_DESCRIPTOR}],
+        "noNewPrivileges": True,
+        "oomScoreAdj": 500,
+    }
+
+
+def _describe_mount(mount: BindMount) -> dict[str, Any]:
+    options = ["bind", "nosuid", "nodev", "ro" if mount.read_only else "rw"]
+    return {"destination": mount.target, "type": "bind", "source": str(mount.source), "options": options}
+
+
+def _system_mounts() -> list[dict[str, Any]]:
+    quiet = ["nosuid", "noexec", "nodev"]
+    mounts = [
+        ("/proc", "proc", quiet),
+        ("/dev", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"]),
+        ("/dev/pts", "devpts", ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        ("/dev/shm", "tmpfs", [*quiet, "mode=1777"]),
+        ("/dev/mqueue", "mqueue", quiet),
+        ("/sys", "sysfs", [*quiet, "ro"]),
+    ]
+    return [{"destination": path, "type": kind, "source": kind, "options": options} for path, kind, options in mounts]
+
+
+def _describe_resources(spec: ContainerSpec) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "devices": [{"allow": False, "access": "rwm"}, *_allowed_devices()],
+        "pids": {"limit": spec.pids},
+    }
+    if spec.memory_bytes:
+        described["memory"] = {"limit": spec.memory_bytes}
+    if spec.cpu_millis:
+        described["cpu"] = {"quota": spec.cpu_millis * 100, "period": 100_000}
+    return described
+
+
+def _allowed_devices() -> list[dict[str, Any]]:
+    """null, zero, full, random, urandom, tty, ptmx and the terminals of this container."""
+    numbers = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2)]
+    allowed: list[dict[str, Any]] = [
+        {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in numbers
+    ]
+    return [*allowed, {"allow": True, "type": "c", "major": 136, "access": "rwm"}]
+
+
+@cache
+def _describe_seccomp() -> dict[str, Any]:
+    allowed = json.loads(resources.files(__package__).joinpath("seccomp.json").read_text())["allowed"]
+    not_permitted, not_there = 1, 38
+    return {
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": not_permitted,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64"],
+        "syscalls": [
+            {"names": allowed, "action": "SCMP_ACT_ALLOW"},
+            {
+                "names": ["clone"],
+                "action": "SCMP_ACT_ALLOW",
+                "args": [{"index": 0, "value": _THREAD_FLAGS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}],
+            },
+            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": not_there},
+            {
+                "names": ["socket"],
+                "action": "SCMP_ACT_ALLOW",
+                "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_NE"}],
+            },
+            *(
+                {
+                    "names": ["personality"],
+                    "action": "SCMP_ACT_ALLOW",
+                    "args": [{"index": 0, "value": persona, "op": "SCMP_CMP_EQ"}],
+                }
+                for persona in (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
+            ),
+        ],
+    }

@@ -1,0 +1,120 @@
+"""Control groups, of version 1, 2, or both at once: where containers are put, what killed them, what they used.
+
+Everything of one instance is below one group named for it, so whatever a killed worker left can be found and removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path("/sys/fs/cgroup")
+_REMOVAL_SECONDS: Final = 5.0
+
+
+class Layout(StrEnum):
+    """`HYBRID`: version 1 controllers, with an empty version 2 tree at /sys/fs/cgroup/unified."""
+
+    V1 = "v1"
+    HYBRID = "hybrid"
+    V2 = "v2"
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    cpu_seconds: float
+    memory_bytes: int
+
+
+def find_layout(root: Path = ROOT) -> Layout:
+    if (root / "cgroup.controllers").exists():
+        return Layout.V2
+    return Layout.HYBRID if (root / "unified" / "cgroup.controllers").exists() else Layout.V1
+
+
+def parent_group(instance: str) -> str:
+    """The group of an instance, below which each container has its own."""
+    return f"jiffy-{instance}"
+
+
+def oom_kills(group: str, root: Path = ROOT) -> int:
+    """How many processes of a group the kernel killed for want of memory; 0 when the group is gone."""
+    if find_layout(root) is Layout.V2:
+        return _read_field(root / group / "memory.events", "oom_kill")
+    return _read_field(root / "memory" / group / "memory.oom_control", "oom_kill")
+
+
+def read_usage(group: str, root: Path = ROOT) -> Usage:
+    """CPU time used so far and memory in use now; zeros when the group is gone."""
+    if find_layout(root) is Layout.V2:
+        microseconds = _read_field(root / group / "cpu.stat", "usage_usec")
+        return Usage(microseconds / 1e6, _read_number(root / group / "memory.current"))
+    nanoseconds = _read_number(root / "cpuacct" / group / "cpuacct.usage")
+    return Usage(nanoseconds / 1e9, _read_number(root / "memory" / group / "memory.usage_in_bytes"))
+
+
+async def remove_group(group: str, root: Path = ROOT) -> None:
+    """Kill whatever is in a group and below, and remove it from every hierarchy. Nothing happens when it is gone."""
+    folders = [folder for folder in _folders(group, root) if folder.is_dir()]
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    while folders:
+        for folder in folders:
+            _kill_all(folder)
+        folders = [folder for folder in folders if not _remove_tree(folder)]
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"processes in {folders[0]} do not die")
+        if folders:
+            await asyncio.sleep(0.005)
+
+
+def _folders(group: str, root: Path) -> list[Path]:
+    if find_layout(root) is Layout.V2:
+        return [root / group]
+    return [hierarchy / group for hierarchy in root.iterdir() if hierarchy.is_dir() and not hierarchy.is_symlink()]
+
+
+def _kill_all(folder: Path) -> None:
+    for procs in folder.rglob("cgroup.procs"):
+        with contextlib.suppress(OSError):
+            for pid in procs.read_text().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+
+
+def _remove_tree(folder: Path) -> bool:
+    """True when it is gone; False while something in it still dies."""
+    groups = sorted((path for path in folder.rglob("*") if path.is_dir()), reverse=True)
+    for path in [*groups, folder]:
+        try:
+            path.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                return False
+            raise
+    return True
+
+
+def _read_field(path: Path, field: str) -> int:
+    with contextlib.suppress(OSError):
+        for line in path.read_text().splitlines():
+            name, _, value = line.partition(" ")
+            if name == field:
+                return int(value)
+    return 0
+
+
+def _read_number(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0

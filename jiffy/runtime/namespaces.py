@@ -1,0 +1,85 @@
+"""Network namespaces without names: each lives as long as its descriptor, so none outlives this process."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from jiffy.errors import JiffyError, UnavailableError
+
+_CLONE_NEWNET: Final = 0x40000000
+
+
+class NetworkNamespace:
+    """A namespace of its own. `path` serves other processes of this host, while this one lives."""
+
+    def __init__(self, *, forwards: bool = False) -> None:
+        self._descriptor = _create(forwards)
+        self.path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    async def configure(self, lines: list[str]) -> None:
+        """Run `ip` commands inside."""
+        await run(*self._enter("ip", "-batch", "-"), text="\n".join(lines))
+
+    async def filter(self, rules: str) -> None:
+        """Load nft rules inside."""
+        await run(*self._enter("nft", "-f", "-"), text=rules)
+
+    def _enter(self, *command: str) -> tuple[str, ...]:
+        return ("nsenter", f"--net={self.path}", *command)
+
+
+async def run(*command: str, text: str = "") -> str:
+    """Run a program to its end; gives its output. JiffyError with its own words when it fails."""
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+    except FileNotFoundError:
+        raise UnavailableError(f"{command[0]} is not installed", hint="`jiffy doctor` tells what is missing") from None
+    output, errors = await process.communicate(text.encode())
+    if process.returncode != 0:
+        raise JiffyError(f"{' '.join(command[:3])} failed", why=errors.decode(errors="replace").strip()[:500])
+    return output.decode()
+
+
+def _create(forwards: bool) -> int:
+    """A thread enters a new namespace, opens it, and ends: this process itself stays where it is."""
+    return _in_thread(lambda: _unshare_and_open(forwards))
+
+
+def _unshare_and_open(forwards: bool) -> int:
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
+        raise JiffyError("cannot make a network namespace", why=os.strerror(ctypes.get_errno()))
+    if forwards:
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _in_thread(work: Callable[[], int]) -> int:
+    results: list[int] = []
+    failures: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]

@@ -1,0 +1,259 @@
+"""The network of a host's containers.
+
+    container eth0 --- bridge 172.21.0.1 (router namespace) --- uplink /30 --- host --- world
+
+The bridge is in a network namespace of its own, one per instance: several instances share a host, each with the same
+addresses inside, and nothing of the host listens where containers are. Traffic to the world is masqueraded twice, in the
+router and in the host. Containers reach neither each other, nor the host, nor link-local addresses such as a cloud's
+metadata service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import ipaddress
+import itertools
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jiffy.errors import ExhaustedError, JiffyError
+from jiffy.runtime.namespaces import NetworkNamespace, run
+from jiffy.runtime.resolv import nameservers
+
+logger = logging.getLogger(__name__)
+
+GATEWAY: Final = "172.21.0.1"
+_CONTAINERS: Final = ipaddress.ip_network("172.21.0.0/16")
+_UPLINKS: Final = ipaddress.ip_network("100.64.0.0/10")
+_FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
+_READY_AHEAD: Final = 4
+_MARK: Final = "forwarding_was_off"
+
+_ROUTER_RULES: Final = """
+table ip jiffy {
+    chain forward {
+        type filter hook forward priority filter; policy drop;
+        ct state established,related accept
+        ip daddr 169.254.0.0/16 drop
+        iifname "bridge" oifname "uplink" accept
+    }
+    chain postrouting {
+        type nat hook postrouting priority srcnat;
+        oifname "uplink" masquerade
+    }
+}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """A container's place in the network: the path of its namespace, its IPv4 address there on eth0."""
+
+    namespace: str
+    address: str
+
+
+class ContainerNetwork:
+    """The network of one instance, from open to close."""
+
+    def __init__(self, instance: str) -> None:
+        self._instance = instance
+        self._router: NetworkNamespace | None = None
+        self._namespaces: dict[str, NetworkNamespace] = {}
+        self._addresses = _addresses_in_turn()
+        self._taken: set[str] = set()
+        self._serial = itertools.count()
+        self._ready: asyncio.Queue[Interface] = asyncio.Queue()
+        self._filler: asyncio.Task[None] | None = None
+        self._wanted = asyncio.Semaphore(_READY_AHEAD)
+
+    @property
+    def router_namespace(self) -> str:
+        """A path by which others on this host enter the namespace of the bridge."""
+        assert self._router is not None
+        return self._router.path
+
+    async def open(self) -> None:
+        """Make the bridge and its way to the world; removes what a killed predecessor left."""
+        await sweep(self._instance)
+        self._router = NetworkNamespace(forwards=True)
+        host, router = await _choose_uplink(self._instance)
+        link = _link_name(self._instance)
+        await run("ip", "link", "add", link, "type", "veth", "peer", "name", "uplink", "netns", self._router.path)
+        await run("ip", "-batch", "-", text=f"addr add {host}/30 dev {link}\nlink set {link} up")
+        await self._router.configure(
+            [
+                "link set lo up",
+                f"addr add {router}/30 dev uplink",
+                "link set uplink up",
+                f"route add default via {host}",
+                "link add bridge type bridge forward_delay 0 stp_state 0",
+                f"addr add {GATEWAY}/{_CONTAINERS.prefixlen} dev bridge",
+                "link set bridge up",
+            ]
+        )
+        await self._router.filter(_ROUTER_RULES)
+        await _connect_to_world(self._instance, router)
+        self._filler = asyncio.ensure_future(self._fill())
+
+    async def close(self) -> None:
+        if self._filler is not None:
+            self._filler.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._filler
+        for namespace in self._namespaces.values():
+            namespace.close()
+        self._namespaces.clear()
+        if self._router is not None:
+            self._router.close()
+        await sweep(self._instance)
+
+    async def take(self) -> Interface:
+        """An interface that was prepared ahead, or as soon as one is ready."""
+        interface = await self._ready.get()
+        self._wanted.release()
+        return interface
+
+    async def release(self, interface: Interface) -> None:
+        """End an interface; its address may be used again, after all others."""
+        self._namespaces.pop(interface.address).close()
+        self._taken.discard(interface.address)
+
+    async def _fill(self) -> None:
+        while True:
+            await self._wanted.acquire()
+            try:
+                self._ready.put_nowait(await self._prepare())
+            except JiffyError as error:
+                logger.error("cannot prepare an interface: %s", error)
+                self._wanted.release()
+                await asyncio.sleep(1)
+
+    async def _prepare(self) -> Interface:
+        assert self._router is not None
+        address = self._next_address()
+        namespace = NetworkNamespace()
+        port = f"port{next(self._serial)}"
+        try:
+            await self._router.configure(
+                [
+                    f"link add {port} type veth peer name eth0 netns {namespace.path}",
+                    f"link set {port} master bridge",
+                    f"link set {port} type bridge_slave isolated on",
+                    f"link set {port} up",
+                ]
+            )
+            await namespace.configure(
+                [
+                    "link set lo up",
+                    f"addr add {address}/{_CONTAINERS.prefixlen} dev eth0",
+                    "link set eth0 up",
+                    f"route add default via {GATEWAY}",
+                ]
+            )
+        except BaseException:
+            namespace.close()
+            self._taken.discard(address)
+            raise
+        self._namespaces[address] = namespace
+        return Interface(namespace.path, address)
+
+    def _next_address(self) -> str:
+        for address in itertools.islice(self._addresses, _CONTAINERS.num_addresses):
+            if address not in self._taken:
+                self._taken.add(address)
+                return address
+        raise ExhaustedError("no address is left for a container")
+
+
+async def sweep(instance: str) -> None:
+    """Remove what an instance has on the host: its uplink, its rules, and forwarding if jiffy turned it on."""
+    with contextlib.suppress(JiffyError):
+        await run("ip", "link", "del", _link_name(instance))
+    tables = await _tables()
+    mine = _table_name(instance)
+    if mine not in tables:
+        return
+    was_off = await _has_mark(mine)
+    await run("nft", "delete", "table", "ip", mine)
+    if was_off and not any(table.startswith("jiffy_") for table in tables if table != mine):
+        _FORWARDING.write_text("0")
+
+
+async def _connect_to_world(instance: str, router: str) -> None:
+    others = [table for table in await _tables() if table.startswith("jiffy_")]
+    marked = _FORWARDING.read_text().strip() == "0" or any([await _has_mark(table) for table in others])
+    await run("nft", "-f", "-", text=_host_rules(instance, router, marked))
+    _FORWARDING.write_text("1")
+
+
+def _host_rules(instance: str, router: str, marked: bool) -> str:
+    link = _link_name(instance)
+    servers = [server for server in nameservers() if ":" not in server]
+    resolvers = f"ip daddr {{ {', '.join(servers)} }} meta l4proto {{ tcp, udp }} th dport 53 accept" if servers else ""
+    return f"""
+table ip {_table_name(instance)} {{
+    chain input {{
+        type filter hook input priority filter; policy accept;
+        iifname "{link}" ct state established,related accept
+        iifname "{link}" {resolvers or "ct state invalid drop"}
+        iifname "{link}" drop
+    }}
+    chain forward {{
+        type filter hook forward priority filter; policy accept;
+        iifname "{link}" ip daddr 169.254.0.0/16 drop
+    }}
+    chain postrouting {{
+        type nat hook postrouting priority srcnat;
+        ip saddr {router} oifname != "{link}" masquerade
+    }}
+    {f"chain {_MARK} {{ }}" if marked else ""}
+}}
+"""
+
+
+async def _tables() -> list[str]:
+    listing = json.loads(await run("nft", "--json", "list", "tables"))["nftables"]
+    return [entry["table"]["name"] for entry in listing if entry.get("table", {}).get("family") == "ip"]
+
+
+async def _has_mark(table: str) -> bool:
+    try:
+        return _MARK in await run("nft", "list", "table", "ip", table)
+    except JiffyError:
+        return False
+
+
+async def _choose_uplink(instance: str) -> tuple[str, str]:
+    """The host's and the router's address of a /30 that nobody uses; the instance's name says where to look first."""
+    used = {
+        ipaddress.ip_address(address["local"])
+        for link in json.loads(await run("ip", "-json", "-4", "addr"))
+        for address in link.get("addr_info", [])
+    }
+    blocks = _UPLINKS.num_addresses // 4
+    first = int.from_bytes(hashlib.sha256(instance.encode()).digest()[:4]) % blocks
+    for number in range(256):
+        base = _UPLINKS[(first + number) % blocks * 4]
+        if base + 1 not in used and base + 2 not in used:
+            return str(base + 1), str(base + 2)
+    raise ExhaustedError("no addresses are free for the containers' uplink", why="256 ranges in a row are in use")
+
+
+def _addresses_in_turn() -> Iterator[str]:
+    first, last = 2, _CONTAINERS.num_addresses - 2
+    return (str(_CONTAINERS[number]) for number in itertools.cycle(range(first, last + 1)))
+
+
+def _link_name(instance: str) -> str:
+    return f"jiffy-{instance}"
+
+
+def _table_name(instance: str) -> str:
+    return f"jiffy_{instance}"

@@ -1,0 +1,35 @@
+"""`python -m jiffy.worker`: a worker for the server that shares its data directory, or for one elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from pathlib import Path
+
+import click
+
+from jiffy.datadir import DataDirectory
+from jiffy.errors import JiffyError
+from jiffy.worker.agent import Agent
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="This worker's data directory.")
+@click.option("--server", default="", help="The HTTP address of a server elsewhere.")
+@click.option("--token-file", type=click.Path(path_type=Path), help="The server's token.json.")
+@click.option("--orphan-seconds", default=60.0, show_default=True, help="How long to wait for a server that is gone.")
+def main(data: Path, server: str, token_file: Path | None, orphan_seconds: float) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    directory = DataDirectory(data)
+    directory.create()
+    agent = Agent(directory, server, token_file or directory.token, orphan_seconds)
+    try:
+        asyncio.run(agent.run())
+    except JiffyError as error:
+        click.echo(f"worker: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

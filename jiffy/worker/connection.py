@@ -1,0 +1,168 @@
+"""The worker's connection to its server: orders come in, events go out until they are acknowledged.
+
+The server may die and come back, at another address too; what it had not acknowledged is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from jiffy.core.actions import Action
+from jiffy.core.events import Event, LogWritten, WorkerConnected, WorkerReported
+from jiffy.core.messages import describe, read_action
+from jiffy.errors import InvalidError, UnauthenticatedError
+
+logger = logging.getLogger(__name__)
+
+_MOST_LOG_BYTES: Final = 64 * 2**20
+_FIRST_PAUSE: Final = 0.1
+_LONGEST_PAUSE: Final = 2.0
+
+
+class Outbox:
+    """Events that the server has not acknowledged, in order."""
+
+    def __init__(self) -> None:
+        self._events: deque[tuple[int, Event]] = deque()
+        self._sequence = 0
+        self._log_bytes = 0
+        self._changed = asyncio.Event()
+
+    def put(self, event: Event) -> None:
+        self._sequence += 1
+        self._events.append((self._sequence, event))
+        self._log_bytes += _log_size(event)
+        self._changed.set()
+
+    def acknowledge(self, sequence: int) -> None:
+        while self._events and self._events[0][0] <= sequence:
+            self._log_bytes -= _log_size(self._events.popleft()[1])
+
+    def is_full(self) -> bool:
+        """Logs pile up: containers should wait."""
+        return self._log_bytes > _MOST_LOG_BYTES
+
+    def after(self, sequence: int) -> list[tuple[int, Event]]:
+        if not self._events or self._events[-1][0] <= sequence:
+            return []
+        return [(number, event) for number, event in self._events if number > sequence]
+
+    async def wait(self) -> None:
+        """Until something was put since the last wait."""
+        await self._changed.wait()
+        self._changed.clear()
+
+    def is_empty(self) -> bool:
+        return not self._events
+
+
+class Connection:
+    """`find_server` gives the server's HTTP address and token, or raises OSError; `hello` introduces the worker."""
+
+    def __init__(
+        self,
+        find_server: Callable[[], tuple[str, str]],
+        hello: Callable[[], WorkerConnected],
+        report: Callable[[], WorkerReported],
+        obey: Callable[[Action], None],
+    ) -> None:
+        self.outbox = Outbox()
+        self._find_server = find_server
+        self._hello = hello
+        self._make_report = report
+        self._obey = obey
+        self.lost_at = time.monotonic()
+        """When the server was last heard; meaningful while there is no connection."""
+        self.connected = False
+
+    async def run(self) -> None:
+        """Stay connected until cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                await self._connect_once()
+                pause = _FIRST_PAUSE
+            except UnauthenticatedError as error:
+                logger.error("%s", error)
+            except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+                logger.info("no server: %s", error)
+            if self.connected:
+                self.connected = False
+                self.lost_at = time.monotonic()
+                pause = _FIRST_PAUSE
+            await asyncio.sleep(pause)
+            pause = min(_LONGEST_PAUSE, pause * 1.5)
+
+    async def _connect_once(self) -> None:
+        url, token = self._find_server()
+        headers = {"Authorization": f"Bearer {token}"}
+        async with aiohttp.ClientSession() as session:
+            try:
+                socket = await session.ws_connect(
+                    f"{url}/worker", headers=headers, heartbeat=10, max_msg_size=64 * 2**20
+                )
+            except aiohttp.WSServerHandshakeError as error:
+                if error.status == 401:
+                    raise UnauthenticatedError(f"{url} refused the token", hint="use its token.json") from error
+                raise
+            async with socket:
+                await self._talk(socket)
+
+    async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        await socket.send_str(json.dumps({"event": describe(self._hello())}))
+        self.connected = True
+        senders = [asyncio.ensure_future(self._send_events(socket)), asyncio.ensure_future(self._send_reports(socket))]
+        try:
+            async for message in socket:
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    self._receive(json.loads(message.data))
+        finally:
+            for sender in senders:
+                sender.cancel()
+            await asyncio.gather(*senders, return_exceptions=True)
+
+    def _receive(self, envelope: dict[str, Any]) -> None:
+        if "acknowledged" in envelope:
+            self.outbox.acknowledge(int(envelope["acknowledged"]))
+            return
+        try:
+            self._obey(read_action(envelope.get("action")))
+        except InvalidError as error:
+            logger.error("an order that makes no sense: %s", error)
+
+    async def _send_events(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        sent = 0
+        while True:
+            for sequence, event in self.outbox.after(sent):
+                await socket.send_str(json.dumps({"sequence": sequence, "event": describe(event)}))
+                sent = sequence
+            await self.outbox.wait()
+
+    async def _send_reports(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        while True:
+            await socket.send_str(json.dumps({"event": describe(self._make_report())}))
+            await asyncio.sleep(2)
+
+
+def local_server(address: Path, token: Path) -> tuple[str, str]:
+    """The address and token of the server that shares this worker's data directory."""
+    return json.loads(address.read_text())["http_url"], read_token(token)
+
+
+def read_token(path: Path) -> str:
+    """`id:secret` from a token file."""
+    token = json.loads(path.read_text())
+    return f"{token['token_id']}:{token['token_secret']}"
+
+
+def _log_size(event: Event) -> int:
+    return len(event.text) if isinstance(event, LogWritten) else 0

@@ -1,0 +1,199 @@
+"""One container, from the order to launch it until nothing of it is left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from jiffy.core.actions import LaunchContainer, StopContainer
+from jiffy.core.events import ContainerExited, ContainerStarted, Event, ExitReason
+from jiffy.datadir import DataDirectory
+from jiffy.errors import JiffyError
+from jiffy.runtime import cgroups
+from jiffy.runtime.bundle import BindMount, ContainerSpec
+from jiffy.runtime.network import GATEWAY, ContainerNetwork, Interface
+from jiffy.runtime.oci import Process, Runtime
+from jiffy.runtime.resolv import hosts_file, resolver_file
+from jiffy.worker.logs import LogPipe
+from jiffy.worker.roots import Root, Roots
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_SECONDS: Final = 2.0
+_KILLED: Final = 128 + signal.SIGKILL
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What the containers of a worker share. `report` takes events, `is_full` says that they pile up."""
+
+    data: DataDirectory
+    roots: Roots
+    network: ContainerNetwork
+    runtime: Runtime
+    memory_bytes: int
+    report: Callable[[Event], None]
+    is_full: Callable[[], bool]
+
+
+@dataclass(slots=True)
+class _Phases:
+    """How long each step took, in seconds."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    since: float = field(default_factory=time.perf_counter)
+
+    def end(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name] = now - self.since
+        self.since = now
+
+
+class Container:
+    """Call `run` once; it returns when the container is gone. `stop` may come at any time."""
+
+    def __init__(self, order: LaunchContainer, host: Host) -> None:
+        self._order = order
+        self._host = host
+        self._process: Process | None = None
+        self._root: Root | None = None
+        self._interface: Interface | None = None
+        self._stop: StopContainer | None = None
+        self._killer: asyncio.TimerHandle | None = None
+        self._pipes = [LogPipe(order.task_id, stream, host.report, host.is_full) for stream in (1, 2)]
+
+    @property
+    def task_id(self) -> str:
+        return self._order.task_id
+
+    async def run(self) -> None:
+        """Launch, wait, report the end, clean up."""
+        try:
+            process = await self._launch()
+            code = await process.wait()
+            await self._report_exit(code)
+        except Exception as error:
+            if not isinstance(error, JiffyError):
+                logger.exception("launching %s failed", self.task_id)
+            await self._drain()
+            self._report(0, ExitReason.LAUNCH_FAILED, str(error) or repr(error))
+        finally:
+            await self._clean_up()
+
+    def stop(self, order: StopContainer) -> None:
+        """SIGINT, then SIGKILL after the grace. A repeated order only shortens it."""
+        first = self._stop is None
+        self._stop = order
+        if self._process is None:
+            return
+        if order.grace_seconds > 0 and first:
+            self._process.signal(signal.SIGINT)
+        if self._killer is not None:
+            self._killer.cancel()
+        loop = asyncio.get_running_loop()
+        self._killer = loop.call_later(order.grace_seconds, self._process.signal, signal.SIGKILL)
+
+    async def _launch(self) -> Process:
+        phases = _Phases()
+        await self._host.roots.prepare(self._order.layers)
+        phases.end("index")
+        try:
+            self._root = await self._host.roots.mount(self.task_id, self._order.layers)
+        except BaseException:
+            self._host.roots.release(self._order.layers)
+            raise
+        phases.end("mount")
+        self._interface = await self._host.network.take()
+        phases.end("network")
+        bundle = self._root.folder / "bundle"
+        bundle.mkdir()
+        spec = self._spec(self._root, self._interface)
+        stdout, stderr = self._pipes
+        self._process = await self._host.runtime.start(spec, bundle, stdout.writer, stderr.writer)
+        phases.end("runtime")
+        for pipe in self._pipes:
+            pipe.close_writer()
+        self._host.report(ContainerStarted(self.task_id, self._interface.address, time.time(), phases.seconds))
+        if self._stop is not None:
+            order, self._stop = self._stop, None
+            self.stop(order)
+        return self._process
+
+    def _spec(self, root: Root, interface: Interface) -> ContainerSpec:
+        order = self._order
+        hostname = order.task_id[-12:].lower()
+        files = {
+            "/etc/resolv.conf": resolver_file().encode(),
+            "/etc/hosts": hosts_file(hostname, interface.address).encode(),
+            "/etc/hostname": f"{hostname}\n".encode(),
+            **order.files,
+        }
+        environment = {name: value.replace("{gateway}", GATEWAY) for name, value in order.environment.items()}
+        return ContainerSpec(
+            identifier=order.task_id,
+            root=root.path,
+            argv=order.argv,
+            environment=environment,
+            working_directory=order.working_directory,
+            hostname=hostname,
+            mounts=tuple(_write_files(root.folder / "files", files)),
+            network_namespace=interface.namespace,
+            cgroup=self._cgroup,
+            memory_bytes=order.resources.memory_bytes or self._host.memory_bytes,
+            cpu_millis=order.resources.cpu_millis,
+        )
+
+    @property
+    def _cgroup(self) -> str:
+        return f"{cgroups.parent_group(self._host.data.instance)}/{self.task_id}"
+
+    async def _report_exit(self, code: int) -> None:
+        await self._drain()
+        if self._stop is not None:
+            self._report(code, ExitReason.STOPPED, self._stop.reason)
+        elif code == _KILLED and cgroups.oom_kills(self._cgroup):
+            self._report(code, ExitReason.OUT_OF_MEMORY, "")
+        else:
+            self._report(code, ExitReason.FINISHED, "")
+
+    def _report(self, code: int, reason: ExitReason, detail: str) -> None:
+        self._host.report(ContainerExited(self.task_id, code, reason, detail, time.time()))
+
+    async def _drain(self) -> None:
+        for pipe in self._pipes:
+            await pipe.drain(_DRAIN_SECONDS)
+
+    async def _clean_up(self) -> None:
+        """Each step is tried, whatever became of the others."""
+        if self._killer is not None:
+            self._killer.cancel()
+        await self._drain()
+        await _try(self._host.runtime.delete(self.task_id))
+        await _try(cgroups.remove_group(self._cgroup))
+        if self._interface is not None:
+            await _try(self._host.network.release(self._interface))
+        if self._root is not None:
+            await _try(self._host.roots.remove(self._root))
+
+
+async def _try(step: Awaitable[None]) -> None:
+    try:
+        await step
+    except Exception:
+        logger.exception("a step of cleaning up failed")
+
+
+def _write_files(folder: Path, files: dict[str, bytes]) -> list[BindMount]:
+    folder.mkdir()
+    mounts = []
+    for number, (target, data) in enumerate(files.items()):
+        source = folder / str(number)
+        source.write_bytes(data)
+        mounts.append(BindMount(source, target))
+    return mounts

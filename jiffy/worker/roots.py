@@ -1,0 +1,138 @@
+"""Roots of containers: layers of indexes, mounted by the kernel.
+
+Each index has an EROFS image, written once and kept; its mount is shared by all containers that have the layer. A root is
+one overlay of a fresh upper folder, those mounts, the host's objects and the lazy layer. Nothing is ever copied.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jiffy.datadir import DataDirectory
+from jiffy.fs.mount import mount_erofs, mount_overlay, unmount
+from jiffy.image.erofs import write_erofs
+from jiffy.image.index import Index
+from jiffy.objects.base import Digest
+from jiffy.objects.tiers import Tiers
+
+logger = logging.getLogger(__name__)
+
+_IDLE_KEPT: Final = 32
+
+
+@dataclass(slots=True)
+class _Layer:
+    """A mounted EROFS image, and how many roots stand on it."""
+
+    at: Path
+    users: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A mounted root and the folder that holds all of its container's own files."""
+
+    path: Path
+    folder: Path
+    layers: tuple[Digest, ...]
+
+
+class Roots:
+    """`lazy` is where the lazy layer is mounted."""
+
+    def __init__(self, data: DataDirectory, tiers: Tiers, lazy: Path) -> None:
+        self._data = data
+        self._tiers = tiers
+        self._lazy = lazy
+        self._layers: dict[Digest, _Layer] = {}
+        self._locks: dict[Digest, asyncio.Lock] = {}
+
+    async def prepare(self, layers: Sequence[Digest]) -> None:
+        """Have every layer's image mounted, and in use by one more root."""
+        held: list[Digest] = []
+        try:
+            for digest in layers:
+                await self._hold(digest)
+                held.append(digest)
+        except BaseException:
+            for digest in held:
+                self._layers[digest].users -= 1
+            raise
+
+    async def mount(self, identifier: str, layers: Sequence[Digest]) -> Root:
+        """Mount a root on prepared layers (bottom first)."""
+        folder = self._data.containers / identifier
+        root = Root(folder / "root", folder, tuple(layers))
+        await asyncio.to_thread(self._mount_now, root)
+        return root
+
+    async def remove(self, root: Root) -> None:
+        """Unmount, delete what the container wrote, let go of the layers."""
+        await asyncio.to_thread(_remove_now, root)
+        self.release(root.layers)
+
+    def release(self, layers: Sequence[Digest]) -> None:
+        for digest in layers:
+            layer = self._layers.pop(digest)
+            layer.users -= 1
+            self._layers[digest] = layer
+        idle = [digest for digest, layer in self._layers.items() if not layer.users]
+        for digest in idle[: max(0, len(idle) - _IDLE_KEPT)]:
+            self._drop(digest)
+
+    def close(self) -> None:
+        for digest in list(self._layers):
+            self._drop(digest)
+
+    async def _hold(self, digest: Digest) -> None:
+        async with self._locks.setdefault(digest, asyncio.Lock()):
+            if digest not in self._layers:
+                await asyncio.to_thread(self._mount_layer, digest)
+                self._layers[digest] = _Layer(self._data.mounts / digest)
+            self._layers[digest].users += 1
+
+    def _mount_layer(self, digest: Digest) -> None:
+        image = self._data.erofs / f"{digest}.erofs"
+        if not image.exists():
+            self._write_image(digest, image)
+        at = self._data.mounts / digest
+        at.mkdir(exist_ok=True)
+        mount_erofs(image, at)
+
+    def _write_image(self, digest: Digest, image: Path) -> None:
+        """Written aside, synced and renamed: a half-written image is never mounted."""
+        index = Index.from_file(self._tiers.ensure(digest))
+        temporary = self._data.incoming / f"{os.getpid()}-{digest}.erofs"
+        try:
+            with temporary.open("wb") as file:
+                write_erofs(index, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(image)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _mount_now(self, root: Root) -> None:
+        upper, work = root.folder / "upper", root.folder / "work"
+        for folder in (upper, work, root.path):
+            folder.mkdir(parents=True)
+        lowers = [self._data.mounts / digest for digest in reversed(root.layers)]
+        mount_overlay(root.path, lowers, [self._data.objects, self._lazy], upper, work)
+
+    def _drop(self, digest: Digest) -> None:
+        at = self._layers.pop(digest).at
+        unmount(at)
+        at.rmdir()
+
+
+def _remove_now(root: Root) -> None:
+    if root.path.is_mount():
+        unmount(root.path)
+    shutil.rmtree(root.folder, ignore_errors=True)
