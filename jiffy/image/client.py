@@ -1,0 +1,124 @@
+"""The modal client's own files and the packages it needs, as indexes for containers of a given Python."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import os
+import re
+import shutil
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from jiffy.errors import NotFoundError, UnavailableError
+from jiffy.image.bytecode import compile_tree, run_pip
+from jiffy.image.index import Entry, Kind, encode_index
+from jiffy.objects.base import Digest
+from jiffy.objects.local import LocalObjects, ObjectBatch
+
+_PACKAGES: Final = ("modal", "modal_proto", "modal_version", "synchronicity")
+_PLATFORMS: Final = ("manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_28_x86_64", "manylinux1_x86_64")
+_DEPENDENCIES: Final = "__modal/deps"
+_SITE: Final = 'import sys\n\nsys.path.append("/__modal/deps")\n'
+
+Report = Callable[[str], None]
+
+
+async def client_index(version: str, python: str, objects: LocalObjects, report: Report) -> Digest:
+    """The client of one version at /pkg, with bytecode for a Python such as 3.11."""
+    report(f"preparing the modal client {version} for Python {python}")
+    async with _workplace(objects, f"client-{version}-{python}") as folder:
+        packages = await _find_client(version, folder / "download")
+        tree = folder / "tree"
+        for name in _PACKAGES:
+            await asyncio.to_thread(_copy_package, packages / name, tree / "pkg" / name)
+        return await _store(tree, python, objects, report)
+
+
+async def dependencies_index(
+    builder: str, python: str, client_version: str, objects: LocalObjects, report: Report
+) -> Digest:
+    """What the client imports, at /__modal/deps, and what makes Python look there."""
+    report(f"preparing the client's dependencies for Python {python}")
+    async with _workplace(objects, f"dependencies-{builder}-{python}") as folder:
+        packages = await _find_client(client_version, folder / "download")
+        listed = packages / "modal" / "builder" / f"{builder}.txt"
+        if not listed.exists():
+            raise NotFoundError(f"modal {client_version} has no image builder {builder}")
+        tree = folder / "tree"
+        await _install(listed.read_text(), python, folder, tree / _DEPENDENCIES)
+        (tree / "pkg").mkdir()
+        (tree / "pkg" / "sitecustomize.py").write_text(_SITE)
+        return await _store(tree, python, objects, report)
+
+
+@asynccontextmanager
+async def _workplace(objects: LocalObjects, name: str) -> AsyncIterator[Path]:
+    """A folder that is gone afterwards; after a kill, the next sweep finds it by the process it was for."""
+    folder = objects.incoming / f"{os.getpid()}-{name}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def _find_client(version: str, download: Path) -> Path:
+    """Where the client's packages are: installed beside jiffy if it is the same version, else fetched."""
+    if importlib.metadata.version("modal") == version:
+        return Path(str(importlib.metadata.distribution("modal").locate_file("")))
+    if not re.fullmatch(r"[0-9]+(\.[0-9a-z]+)*", version):
+        raise NotFoundError(f"no modal client has the version {version!r}")
+    target = ("--target", str(download), "--no-compile", "--only-binary", ":all:", "--no-deps")
+    await run_pip("install", *target, f"modal=={version}")
+    (metadata,) = download.glob("modal-*.dist-info/METADATA")
+    match = re.search(r"^Requires-Dist: (synchronicity[^;\n]*)", metadata.read_text(), re.M)
+    await run_pip("install", *target, match[1].replace(" ", "") if match else "synchronicity")
+    return download
+
+
+async def _install(requirements: str, python: str, folder: Path, target: Path) -> None:
+    """Install wheels for another Python than this one, perhaps. A certificate bundle may be of any version: the pinned one
+    is not always to be had, and newer is better."""
+    relaxed = re.sub(r"^certifi==.*$", "certifi", requirements, flags=re.M)
+    file = folder / "requirements.txt"
+    platforms = [option for platform in _PLATFORMS for option in ("--platform", platform)]
+    options = ("--no-deps", "--no-compile", "--only-binary", ":all:", "--python-version", python, *platforms)
+    for text in (requirements, relaxed):
+        file.write_text(text)
+        try:
+            await run_pip("install", "--target", str(target), *options, "--requirement", str(file))
+            return
+        except UnavailableError:
+            if text is relaxed:
+                raise
+
+
+def _copy_package(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyi"))
+
+
+async def _store(tree: Path, python: str, objects: LocalObjects, report: Report) -> Digest:
+    if not await compile_tree(tree, python):
+        report(f"no Python {python} on this host: the files go without bytecode, imports take longer")
+    return await asyncio.to_thread(_store_now, tree, objects)
+
+
+def _store_now(tree: Path, objects: LocalObjects) -> Digest:
+    with objects.batch() as batch:
+        entries = [_entry(tree, path, batch) for path in [tree, *sorted(tree.rglob("*"))]]
+    return objects.put(encode_index(entries))
+
+
+def _entry(tree: Path, path: Path, batch: ObjectBatch) -> Entry:
+    """Times are left out, so that the same packages give the same index."""
+    name = b"/" + os.fsencode(path.relative_to(tree))
+    if path.is_dir():
+        return Entry(path=b"/" if path == tree else name, kind=Kind.DIRECTORY, mode=0o755)
+    data = path.read_bytes()
+    executable = bool(path.stat().st_mode & stat.S_IXUSR)
+    digest = batch.put(data) if data else ""
+    return Entry(path=name, kind=Kind.FILE, mode=0o755 if executable else 0o644, size=len(data), digest=digest)
