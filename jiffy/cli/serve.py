@@ -41,6 +41,7 @@ def serve(data: Path, host: str, port: int, worker: bool, background: bool) -> N
         _serve_in_background(directory, host, port, worker)
     else:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("grpclib.server").setLevel(logging.WARNING)
         asyncio.run(_serve(directory, Address(host, port), worker))
 
 

@@ -68,4 +68,6 @@ def describe(ended: Ended, when: str) -> str:
         return f"The container was killed by signal {ended.exit_code - 128} {when}."
     if ended.reason is ExitReason.FINISHED:
         return f"The container's process exited with code {ended.exit_code} {when}."
+    if ended.reason is ExitReason.LAUNCH_FAILED:
+        return f"The container could not be launched: {ended.detail}."
     return f"The container was {ended.reason} {when}: {ended.detail}."

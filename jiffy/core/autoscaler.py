@@ -9,14 +9,6 @@ STARTING_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
-    """Inputs that wait, and inputs that run."""
-
-    pending: int
-    running: int
-
-
-@dataclass(frozen=True, slots=True)
 class Limits:
     """`slots`: inputs that one container runs at the same time."""
 
@@ -33,13 +25,13 @@ class Supply:
     starting: int
 
 
-def containers_wanted(demand: Demand, limits: Limits) -> int:
+def containers_wanted(inputs: int, limits: Limits) -> int:
     """Enough slots for every input that waits or runs, within the limits."""
-    needed = -(-(demand.pending + demand.running) // limits.slots)
+    needed = -(-inputs // limits.slots)
     return max(limits.minimum, min(limits.maximum, needed))
 
 
-def containers_to_start(demand: Demand, supply: Supply, limits: Limits) -> int:
+def containers_to_start(inputs: int, supply: Supply, limits: Limits) -> int:
     """How many to launch now. More follow when these are ready and inputs still wait."""
-    missing = containers_wanted(demand, limits) - supply.ready - supply.starting
+    missing = containers_wanted(inputs, limits) - supply.ready - supply.starting
     return max(0, min(missing, STARTING_AT_ONCE - supply.starting))

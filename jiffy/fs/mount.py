@@ -23,7 +23,6 @@ _CLONE_NEWNS: Final = 0x20000
 _MS_RDONLY: Final = 1
 _MS_NOSUID: Final = 2
 _MS_NODEV: Final = 4
-_MS_REMOUNT: Final = 32
 _MS_BIND: Final = 4096
 _MS_REC: Final = 16384
 _MS_PRIVATE: Final = 1 << 18
@@ -88,9 +87,17 @@ def mount_fuse(at: Path, name: str) -> int:
 
 def mount_tmpfs(at: Path) -> None:
     try:
-        _mount("tmpfs", at, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0700")
+        _mount("tmpfs", at, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755")
     except OSError as error:
         raise _explain(error, "mount a tmpfs", at) from error
+
+
+def bind_mount(source: Path, at: Path) -> None:
+    """Show a folder, and all that is mounted in it, at another place too."""
+    try:
+        _mount(str(source), at, None, _MS_BIND | _MS_REC)
+    except OSError as error:
+        raise _explain(error, f"bind {source}", at) from error
 
 
 def unmount(at: Path) -> None:

@@ -7,6 +7,7 @@ needs (docs/decisions/004); its system calls are those of an allow-list.
 from __future__ import annotations
 
 import json
+import resource
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -48,7 +49,7 @@ _NAMESPACES: Final = ("pid", "ipc", "uts", "mount", "cgroup")
 _THREAD_FLAGS: Final = 0x7E020000
 """The CLONE_NEW* bits: clone() may make threads and processes, not namespaces."""
 
-_LARGEST_DESCRIPTOR: Final = 65536
+_MOST_FILES: Final = 65536
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,7 @@ def describe(spec: ContainerSpec) -> dict[str, Any]:
 
 def _describe_process(spec: ContainerSpec) -> dict[str, Any]:
     sets = ("bounding", "effective", "permitted")
+    files = _open_files()
     return {
         "terminal": False,
         "user": {"uid": 0, "gid": 0},
@@ -114,10 +116,16 @@ def _describe_process(spec: ContainerSpec) -> dict[str, Any]:
         "env": [f"{name}={value}" for name, value in spec.environment.items()],
         "cwd": spec.working_directory,
         "capabilities": {name: list(_CAPABILITIES) for name in sets},
-        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": _LARGEST_DESCRIPTOR, "soft": _LARGEST_DESCRIPTOR}],
+        "rlimits": [{"type": "RLIMIT_NOFILE", "hard": files, "soft": files}],
         "noNewPrivileges": True,
         "oomScoreAdj": 500,
     }
+
+
+def _open_files() -> int:
+    """What a container may open, as far as this process may grant it: without CAP_SYS_RESOURCE no limit can be raised."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, _MOST_FILES)
 
 
 def _describe_mount(mount: BindMount) -> dict[str, Any]:

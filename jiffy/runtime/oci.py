@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import JiffyError, UnsupportedError
+from jiffy.fs.mount import bind_mount, mount_tmpfs, unmount
 from jiffy.runtime.bundle import ContainerSpec, write_bundle
 from jiffy.runtime.cgroups import ROOT, Layout, find_layout
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_MNT_DETACH: Final = 2
 _PREFERRED: Final = ("crun", "runc")
 _START_SECONDS: Final = 30.0
 
@@ -104,8 +104,7 @@ class Runtime:
 
 
 def choose_runtime(state: Path) -> Runtime:
-    """The best runtime that is installed. Call it in a private mount namespace: crun works on no hybrid layout of
-    control groups, so the half of it that holds no controllers is hidden there."""
+    """The best runtime that is installed."""
     state.mkdir(parents=True, exist_ok=True)
     for name in _PREFERRED:
         if (program := shutil.which(name)) is not None:
@@ -118,10 +117,21 @@ def adopt_orphans() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def hide_empty_hierarchy() -> None:
-    """In a private mount namespace: make a hybrid layout of control groups look like version 1."""
-    if find_layout() is Layout.HYBRID:
-        ctypes.CDLL(None, use_errno=True).umount2(os.fsencode(ROOT / "unified"), _MNT_DETACH)
+def hide_empty_hierarchy(scratch: Path) -> None:
+    """In a private mount namespace: make a hybrid layout of control groups look like version 1, which crun wants. `scratch`
+    is an empty folder."""
+    if find_layout() is not Layout.HYBRID:
+        return
+    mount_tmpfs(scratch)
+    for hierarchy in ROOT.iterdir():
+        twin = scratch / hierarchy.name
+        if hierarchy.is_symlink():
+            twin.symlink_to(hierarchy.readlink())
+        elif hierarchy.is_dir() and hierarchy.name != "unified":
+            twin.mkdir()
+            bind_mount(hierarchy, twin)
+    bind_mount(scratch, ROOT)
+    unmount(scratch)
 
 
 def _last_line(log: Path) -> str:

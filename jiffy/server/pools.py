@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from modal_proto import api_pb2
 
-from jiffy.core.autoscaler import Demand, Limits, Supply
+from jiffy.core.autoscaler import Limits, Supply
 from jiffy.core.placement import Need
 
 DEFAULT_TIMEOUT: Final = 300.0
@@ -106,9 +106,6 @@ class Pool:
         live = [task for task in self.tasks.values() if not task.stopping]
         ready = sum(task.ready for task in live)
         return Supply(ready=ready, starting=len(live) - ready)
-
-    def demand(self, pending: int) -> Demand:
-        return Demand(pending=pending, running=sum(len(task.running) for task in self.tasks.values()))
 
     def line_up(self) -> asyncio.Future[None]:
         """A place in the line. Look for an input after taking it, so that none arrives unseen."""

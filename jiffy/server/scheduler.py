@@ -159,12 +159,14 @@ class Scheduler:
                 self._bells.ring(task.task_id)
 
     def stop_task(self, task: LiveTask, reason: str) -> None:
-        """End a container: one that waits for an input is told by an answer, one that works by a signal."""
+        """End a container: one that waits for an input is told by an answer, one that works by a signal. One that is not
+        ready yet has nothing to end in good order."""
         if task.waiting and not task.running:
             self._retire(task)
         else:
             task.stopping = True
-            self._workforce.send(task.worker_id, StopContainer(task.task_id, reason, STOP_GRACE))
+            grace = STOP_GRACE if task.ready else 0.0
+            self._workforce.send(task.worker_id, StopContainer(task.task_id, reason, grace))
 
     # Launching
 
@@ -174,11 +176,11 @@ class Scheduler:
             if (delay := pool.not_before - time.monotonic()) > 0:
                 self._later(delay, lambda: self.adjust(pool))
                 return
-            pending = await self._stores.calls.count_pending(pool.function_id)
+            unfinished = await self._stores.calls.count_unfinished_of_function(pool.function_id)
             app = await self._stores.apps.get(pool.app_id)
             if app.stopped_at is not None:
                 return
-            wanted = containers_to_start(pool.demand(pending), pool.supply(), pool.settings.limits)
+            wanted = containers_to_start(unfinished, pool.supply(), pool.settings.limits)
             for _ in range(wanted):
                 if not await self._launch(pool):
                     break

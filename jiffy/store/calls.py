@@ -201,8 +201,8 @@ class Calls:
     async def count_unfinished(self, call_id: str) -> int:
         return await self._count("call_id=? AND finished_at IS NULL", call_id)
 
-    async def count_pending(self, function_id: str) -> int:
-        return await self._count("function_id=? AND task_id IS NULL AND finished_at IS NULL", function_id)
+    async def count_unfinished_of_function(self, function_id: str) -> int:
+        return await self._count("function_id=? AND finished_at IS NULL", function_id)
 
     async def pending(self, function_id: str) -> list[Input]:
         return await self._inputs(

@@ -93,9 +93,9 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         claim_key TEXT,
         finished_at REAL
     );
-    CREATE INDEX claimable_inputs ON inputs (function_id, position) WHERE task_id IS NULL AND finished_at IS NULL;
+    CREATE INDEX unfinished_inputs_of_function ON inputs (function_id, task_id, position) WHERE finished_at IS NULL;
     CREATE INDEX claimed_inputs ON inputs (task_id) WHERE task_id IS NOT NULL AND finished_at IS NULL;
-    CREATE INDEX unfinished_inputs ON inputs (call_id) WHERE finished_at IS NULL;
+    CREATE INDEX unfinished_inputs_of_call ON inputs (call_id) WHERE finished_at IS NULL;
 
     CREATE TABLE outputs (
         position INTEGER PRIMARY KEY AUTOINCREMENT,

@@ -78,7 +78,9 @@ class Agent:
     async def _open_host(self, stack: AsyncExitStack) -> Host:
         """The namespaces, the network, the lazy layer: all that containers share, closed in reverse."""
         private_mount_namespace()
-        hide_empty_hierarchy()
+        scratch = self._data.mounts / "cgroup"
+        scratch.mkdir(exist_ok=True)
+        hide_empty_hierarchy(scratch)
         adopt_orphans()
         runtime = choose_runtime(self._data.runtime)
         await _sweep(self._data, runtime)

@@ -37,6 +37,7 @@ class LogPipe:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
         self._flush_timer: asyncio.TimerHandle | None = None
+        self._flushed_at = 0.0
         self._loop = asyncio.get_running_loop()
         self._ended = self._loop.create_future()
         self._loop.add_reader(self._reader, self._read)
@@ -67,10 +68,11 @@ class LogPipe:
             self._finish()
             return
         self._text += self._decoder.decode(data)
-        if len(self._text) >= LARGEST_PIECE // 4:
+        since_last = self._loop.time() - self._flushed_at
+        if len(self._text) >= LARGEST_PIECE // 4 or since_last > _FLUSH_SECONDS:
             self._flush()
         elif self._flush_timer is None:
-            self._flush_timer = self._loop.call_later(_FLUSH_SECONDS, self._flush)
+            self._flush_timer = self._loop.call_later(_FLUSH_SECONDS - since_last, self._flush)
 
     def _resume(self) -> None:
         if not self._ended.done():
@@ -80,6 +82,7 @@ class LogPipe:
         if self._flush_timer is not None:
             self._flush_timer.cancel()
             self._flush_timer = None
+        self._flushed_at = self._loop.time()
         text, self._text = self._text, ""
         step = LARGEST_PIECE // 4
         for start in range(0, len(text), step):

@@ -28,7 +28,7 @@ async def test_an_input_goes_from_pending_to_claimed_to_one_output(calls: Calls)
 async def test_a_repeated_call_has_the_same_inputs_once(calls: Calls) -> None:
     first = await calls.add(CALL, [(0, b"a"), (1, b"b")])
     assert await calls.add(CALL, [(0, b"a"), (1, b"b")]) == first
-    assert await calls.count_pending("fu-1") == 2
+    assert await calls.count_unfinished_of_function("fu-1") == 2
 
 
 async def test_inputs_are_claimed_oldest_first_and_only_once(calls: Calls) -> None:
