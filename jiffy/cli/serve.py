@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from jiffy.cli.running import RunningServer, data_option, find_server
 from jiffy.cli.supervision import hold_server_lock, keep_worker, server_process, stop_worker
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, UnavailableError
+from jiffy.runtime.kernel import require_kernel
 from jiffy.server.serve import Address, run_server
 
 _READY_SECONDS: Final = 30.0
@@ -36,6 +38,8 @@ def serve(data: Path, host: str, port: int, worker: bool, background: bool) -> N
     directory = DataDirectory(data)
     if worker and os.geteuid() != 0:
         raise ConflictError("a worker needs root", hint="run as root, or with --no-worker")
+    if worker:
+        require_kernel(platform.release())
     directory.create()
     if background:
         _serve_in_background(directory, host, port, worker)

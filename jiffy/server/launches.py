@@ -91,6 +91,7 @@ class Launches:
         return {
             "PATH": _PATH,
             "HOME": _HOME,
+            "PYTHONUNBUFFERED": "1",
             **content.environment,
             "PYTHONPATH": ":".join(filter(None, (_HOME, "/pkg", content.environment.get("PYTHONPATH")))),
             "MODAL_SERVER_URL": f"http://{{gateway}}:{self._grpc_port}",

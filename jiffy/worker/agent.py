@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import platform
 import shutil
 import signal
 import time
@@ -27,6 +28,7 @@ from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.tiers import Tiers
 from jiffy.runtime import cgroups
+from jiffy.runtime.kernel import require_kernel
 from jiffy.runtime.network import GATEWAY, ContainerNetwork
 from jiffy.runtime.oci import Runtime, adopt_orphans, choose_runtime, hide_empty_hierarchy
 from jiffy.worker.connection import Connection, local_server, read_token
@@ -77,6 +79,7 @@ class Agent:
 
     async def _open_host(self, stack: AsyncExitStack) -> Host:
         """The namespaces, the network, the lazy layer: all that containers share, closed in reverse."""
+        require_kernel(platform.release())
         private_mount_namespace()
         scratch = self._data.mounts / "cgroup"
         scratch.mkdir(exist_ok=True)

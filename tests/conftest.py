@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from jiffy.runtime.kernel import filesystem_of
+from tests.inventory import Inventory, await_inventory, take_inventory
+from tests.servers import ServerUnderTest, write_program
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs root says so by where it is; quick tests run before those that start servers."""
+    for item in items:
+        if {"server", "fresh_server", "data_root"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.root)
+            item.add_marker(pytest.mark.network)
+    items.sort(key=lambda item: item.get_closest_marker("root") is not None)
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root") is not None:
+                item.add_marker(pytest.mark.skip(reason="needs root"))
+
+
+@pytest.fixture(scope="session")
+def disk_folder() -> Iterator[Path]:
+    """A folder on a real disk, for data directories: /tmp may be in memory."""
+    parent = "/var/tmp" if filesystem_of(Path(tempfile.gettempdir())) == "tmpfs" else None
+    folder = Path(tempfile.mkdtemp(prefix="jiffy-test-", dir=parent))
+    yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def host_before() -> Inventory:
+    """The host as it was before the first server was started."""
+    return take_inventory()
+
+
+@pytest.fixture(scope="session")
+def server(disk_folder: Path, host_before: Inventory) -> Iterator[ServerUnderTest]:
+    """The server that most programs share; afterwards the host is as it was."""
+    home = disk_folder / "home"
+    home.mkdir()
+    running = ServerUnderTest(disk_folder / "shared", home)
+    running.start()
+    yield running
+    running.stop()
+    assert await_inventory(host_before) == host_before
+
+
+@pytest.fixture(autouse=True)
+def server_survives(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that breaks the shared server is the one to fail."""
+    yield
+    if "server" in request.fixturenames:
+        shared: ServerUnderTest = request.getfixturevalue("server")
+        assert shared.pid and shared.worker_pid
+
+
+class ProgramFolder:
+    """Writes programs and the files beside them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, text: str, name: str = "program.py") -> Path:
+        return write_program(self.folder, text, name)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> ProgramFolder:
+    return ProgramFolder(tmp_path)

@@ -1,0 +1,271 @@
+"""Programs that call functions: each is run by the unmodified client, in real containers."""
+
+from tests.conftest import ProgramFolder
+from tests.servers import ServerUnderTest
+
+
+def test_a_function_runs_in_a_container_and_its_result_comes_back(
+    server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    outcome = server.run(
+        program("""
+            import os
+            import modal
+
+            app = modal.App("remote", image=modal.Image.debian_slim())
+
+            @app.function()
+            def square(number: int) -> dict:
+                return {"square": number * number, "remote": os.environ["MODAL_IS_REMOTE"], "root": os.getcwd()}
+
+            @app.local_entrypoint()
+            def main():
+                print(square.remote(7))
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "{'square': 49, 'remote': '1', 'root': '/root'}" in outcome.output
+
+
+def test_local_runs_in_the_clients_own_process(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import os
+            import modal
+
+            app = modal.App("local", image=modal.Image.debian_slim())
+
+            @app.function()
+            def where() -> str:
+                return f"{os.getpid()} {modal.is_local()}"
+
+            @app.local_entrypoint()
+            def main():
+                assert where.local() == f"{os.getpid()} True"
+                assert where.remote().endswith("False")
+                print("both")
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "both" in outcome.output
+
+
+def test_map_gives_results_in_the_order_of_the_inputs(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import modal
+
+            app = modal.App("map", image=modal.Image.debian_slim())
+
+            @app.function()
+            def double(number: int) -> int:
+                return 2 * number
+
+            @app.local_entrypoint()
+            def main():
+                results = list(double.map(range(200)))
+                assert results == [2 * number for number in range(200)], results
+                print("200 in order")
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "200 in order" in outcome.output
+
+
+def test_a_map_of_slow_inputs_spreads_over_containers(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import socket, time
+            import modal
+
+            app = modal.App("spread", image=modal.Image.debian_slim())
+
+            @app.function()
+            def where(number: int) -> str:
+                time.sleep(2)
+                return socket.gethostname()
+
+            @app.local_entrypoint()
+            def main():
+                print("containers:", len(set(where.map(range(4)))))
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "containers: 1" not in outcome.output
+
+
+def test_one_container_serves_one_input_after_the_other(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import socket
+            import modal
+
+            app = modal.App("reuse", image=modal.Image.debian_slim())
+            served = 0
+
+            @app.function()
+            def serve() -> tuple:
+                global served
+                served += 1
+                return socket.gethostname(), served
+
+            @app.local_entrypoint()
+            def main():
+                answers = [serve.remote() for _ in range(3)]
+                assert len({host for host, _ in answers}) == 1, answers
+                print("served", [count for _, count in answers])
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "served [1, 2, 3]" in outcome.output
+
+
+def test_an_idle_container_ends_after_the_scaledown_window(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import socket, time
+            import modal
+
+            app = modal.App("scaledown", image=modal.Image.debian_slim())
+
+            @app.function(scaledown_window=2)
+            def where() -> str:
+                return socket.gethostname()
+
+            @app.local_entrypoint()
+            def main():
+                first = where.remote()
+                time.sleep(4)
+                assert where.remote() != first
+                print("another container")
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "another container" in outcome.output
+
+
+def test_an_exception_arrives_with_its_type_and_the_remote_traceback(
+    server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    outcome = server.run(
+        program("""
+            import modal
+
+            app = modal.App("exception", image=modal.Image.debian_slim())
+
+            def deep(number):
+                raise LookupError(f"no entry {number}")
+
+            @app.function()
+            def fail(number: int):
+                deep(number)
+
+            @app.local_entrypoint()
+            def main():
+                try:
+                    fail.remote(5)
+                except LookupError as error:
+                    print("caught", error)
+                fail.remote(6)
+        """)
+    )
+    assert outcome.code == 1
+    assert "caught no entry 5" in outcome.output
+    assert "LookupError: no entry 6" in outcome.words
+    assert "in deep" in outcome.words
+
+
+def test_arguments_and_results_may_be_large(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import hashlib
+            import modal
+
+            app = modal.App("large", image=modal.Image.debian_slim())
+
+            @app.function()
+            def turn(data: bytes) -> bytes:
+                return data[::-1]
+
+            @app.local_entrypoint()
+            def main():
+                data = bytes(range(256)) * 40_000
+                assert turn.remote(data) == data[::-1]
+                assert list(turn.map([data, b"small"])) == [data[::-1], b"llams"]
+                print(f"{len(data)} bytes there and back")
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "10240000 bytes there and back" in outcome.output
+
+
+def test_a_function_can_call_another(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import modal
+
+            app = modal.App("nested", image=modal.Image.debian_slim())
+
+            @app.function()
+            def inner(number: int) -> int:
+                return number + 1
+
+            @app.function()
+            def outer(number: int) -> int:
+                return inner.remote(number) * 10
+
+            @app.local_entrypoint()
+            def main():
+                print("nested", outer.remote(4))
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "nested 50" in outcome.output
+
+
+def test_a_failing_input_is_tried_again_as_its_policy_says(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import modal
+
+            app = modal.App("retries", image=modal.Image.debian_slim())
+            attempts = 0
+
+            @app.function(retries=modal.Retries(max_retries=3, initial_delay=0.0, backoff_coefficient=1.0))
+            def flaky() -> int:
+                global attempts
+                attempts += 1
+                if attempts < 3:
+                    raise RuntimeError("not yet")
+                return attempts
+
+            @app.local_entrypoint()
+            def main():
+                print("attempts", flaky.remote())
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "attempts 3" in outcome.output
+
+
+def test_a_coroutine_function_runs_as_well(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import asyncio
+            import modal
+
+            app = modal.App("coroutine", image=modal.Image.debian_slim())
+
+            @app.function()
+            @modal.concurrent(max_inputs=4)
+            async def wait(number: int) -> int:
+                await asyncio.sleep(0.2)
+                return number
+
+            @app.local_entrypoint()
+            def main():
+                print("sum", sum(wait.map(range(8))))
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "sum 28" in outcome.output

@@ -1,0 +1,165 @@
+"""Real servers for tests: `jiffy serve` on a data directory of its own, and the unmodified client pointed at it."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jiffy.cli.running import find_server
+from jiffy.cli.supervision import lock_holder
+from jiffy.datadir import DataDirectory
+from jiffy.errors import UnavailableError
+
+JIFFY = (sys.executable, "-m", "jiffy")
+
+
+def free_port() -> int:
+    """A port whose next one is free too."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            try:
+                second.bind(("127.0.0.1", port + 1))
+            except OSError:
+                continue
+            return port
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a program did. `output` is what it printed, both streams in order."""
+
+    code: int
+    output: str
+
+    @property
+    def words(self) -> str:
+        """The output without boxes and line breaks, as one line."""
+        return " ".join(self.output.replace("│", " ").split())
+
+
+class ServerUnderTest:
+    """One `jiffy serve`. It may be killed and started again on the same data and port."""
+
+    def __init__(self, data: Path, home: Path) -> None:
+        self.data = DataDirectory(data)
+        self.port = free_port()
+        self._home = home
+
+    def start(self, *options: str) -> None:
+        command = [*JIFFY, "serve", "--data", str(self.data.root), "--port", str(self.port), "--background", *options]
+        subprocess.run(command, check=True, capture_output=True, timeout=60)
+
+    def stop(self) -> None:
+        subprocess.run([*JIFFY, "stop", "--data", str(self.data.root)], check=True, capture_output=True, timeout=120)
+
+    @property
+    def pid(self) -> int:
+        pid = lock_holder(self.data.server_lock)
+        assert pid is not None
+        return pid
+
+    @property
+    def worker_pid(self) -> int:
+        pid = lock_holder(self.data.worker_lock)
+        assert pid is not None
+        return pid
+
+    def kill(self) -> None:
+        """SIGKILL the server alone."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        while lock_holder(self.data.server_lock) is not None:
+            time.sleep(0.01)
+
+    def kill_worker(self) -> None:
+        os.kill(self.worker_pid, signal.SIGKILL)
+
+    def await_worker(self, timeout: float = 30) -> None:
+        """Until a worker has joined."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            try:
+                if find_server(self.data).workers:
+                    return
+            except UnavailableError:
+                pass
+            time.sleep(0.05)
+        raise TimeoutError("no worker joined")
+
+    def environment(self) -> dict[str, str]:
+        """What a client needs, and nothing of the person's own configuration."""
+        token = json.loads(self.data.token.read_text())
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("MODAL_")}
+        return {
+            **kept,
+            "HOME": str(self._home),
+            "MODAL_SERVER_URL": f"http://127.0.0.1:{self.port}",
+            "MODAL_TOKEN_ID": token["token_id"],
+            "MODAL_TOKEN_SECRET": token["token_secret"],
+            "COLUMNS": "200",
+            "PYTHONUNBUFFERED": "1",
+        }
+
+    def begin(self, program: Path, *arguments: str, options: Sequence[str] = (), **variables: str) -> Run:
+        """Start `modal run` on a program."""
+        command = [sys.executable, "-m", "modal", "run", *options, str(program), *arguments]
+        return Run(
+            subprocess.Popen(
+                command,
+                env={**self.environment(), **variables},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                cwd=program.parent,
+            )
+        )
+
+    def run(self, program: Path, *arguments: str, options: Sequence[str] = (), **variables: str) -> Outcome:
+        return self.begin(program, *arguments, options=options, **variables).finish()
+
+
+class Run:
+    """A `modal run` under way."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self._seen: list[str] = []
+
+    def await_line(self, text: str) -> str:
+        """Read until a line holds the text; gives the line."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._seen.append(line)
+            if text in line:
+                return line
+        raise AssertionError(f"{text!r} was never printed: {''.join(self._seen)}")
+
+    def interrupt(self) -> None:
+        self.process.send_signal(signal.SIGINT)
+
+    def finish(self, timeout: float = 120) -> Outcome:
+        try:
+            rest, _ = self.process.communicate(timeout=timeout)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            rest, _ = self.process.communicate()
+            raise AssertionError(f"the program hangs: {''.join(self._seen)}{rest}") from None
+        return Outcome(self.process.returncode, "".join(self._seen) + rest)
+
+
+def write_program(folder: Path, text: str, name: str = "program.py") -> Path:
+    path = folder / name
+    path.write_text(textwrap.dedent(text))
+    return path
