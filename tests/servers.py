@@ -75,11 +75,20 @@ class ServerUnderTest:
         assert pid is not None
         return pid
 
+    @property
+    def serving_pid(self) -> int:
+        """The process that answers; `pid` is the one that keeps it running."""
+        return find_server(self.data).pid
+
     def kill(self) -> None:
-        """SIGKILL the server alone."""
-        pid = self.pid
-        os.kill(pid, signal.SIGKILL)
-        while lock_holder(self.data.server_lock) is not None:
+        """SIGKILL the process that answers."""
+        os.kill(self.serving_pid, signal.SIGKILL)
+
+    def kill_all(self) -> None:
+        """SIGKILL everything at once, as a power cut would."""
+        for pid in (self.pid, self.serving_pid, self.worker_pid):
+            os.kill(pid, signal.SIGKILL)
+        while any(lock_holder(lock) for lock in (self.data.server_lock, self.data.worker_lock)):
             time.sleep(0.01)
 
     def kill_worker(self) -> None:

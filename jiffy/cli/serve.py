@@ -17,11 +17,11 @@ from typing import Final
 import click
 
 from jiffy.cli.running import RunningServer, data_option, find_server
-from jiffy.cli.supervision import hold_server_lock, keep_worker, server_process, stop_worker
+from jiffy.cli.supervision import hold_server_lock, keep_server, keep_worker, server_process, stop_worker
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, UnavailableError
 from jiffy.runtime.kernel import require_kernel
-from jiffy.server.serve import Address, run_server
+from jiffy.server.listeners import open_listener
 
 _READY_SECONDS: Final = 30.0
 _DRAIN_SECONDS: Final = 45.0
@@ -45,24 +45,33 @@ def serve(data: Path, host: str, port: int, worker: bool, background: bool) -> N
         _serve_in_background(directory, host, port, worker)
     else:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        logging.getLogger("grpclib.server").setLevel(logging.WARNING)
-        asyncio.run(_serve(directory, Address(host, port), worker))
+        asyncio.run(_serve(directory, host, port, worker))
 
 
-async def _serve(data: DataDirectory, address: Address, worker: bool) -> None:
+async def _serve(data: DataDirectory, host: str, port: int, worker: bool) -> None:
+    """Own the listeners, and keep a server and a worker running: the death of either is mended at once."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    with hold_server_lock(data):
-        async with run_server(data, address):
-            keeper = asyncio.ensure_future(keep_worker(data)) if worker else None
-            click.echo(f"jiffy serves {address.url} (HTTP at {address.http_url})", err=True)
-            await ended.wait()
-            if keeper is not None:
-                keeper.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await keeper
-                await stop_worker(data, _DRAIN_SECONDS)
+    with (
+        hold_server_lock(data),
+        open_listener(host, port) as grpc_listener,
+        open_listener(host, grpc_listener.getsockname()[1] + 1) as http_listener,
+    ):
+        server = asyncio.ensure_future(keep_server(data, grpc_listener, http_listener))
+        keeper = asyncio.ensure_future(keep_worker(data)) if worker else None
+        click.echo(f"jiffy serves http://{host}:{grpc_listener.getsockname()[1]}", err=True)
+        await ended.wait()
+        if keeper is not None:
+            await _cancel(keeper)
+            await stop_worker(data, _DRAIN_SECONDS)
+        await _cancel(server)
+
+
+async def _cancel(job: asyncio.Future[None]) -> None:
+    job.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await job
 
 
 def _serve_in_background(data: DataDirectory, host: str, port: int, worker: bool) -> None:

@@ -8,8 +8,9 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -19,7 +20,8 @@ from jiffy.errors import ConflictError
 
 logger = logging.getLogger(__name__)
 
-_PAUSE: Final = 0.5
+_PAUSE: Final = 0.2
+_LONGEST_PAUSE: Final = 10.0
 
 
 def lock_holder(path: Path) -> int | None:
@@ -56,17 +58,62 @@ def hold_server_lock(data: DataDirectory) -> Iterator[None]:
         yield
 
 
+async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.socket) -> None:
+    """Run a serving process until cancelled. It accepts on listeners of this process: while none serves, clients wait."""
+    descriptors = (grpc.fileno(), http.fileno())
+    command = (
+        "jiffy.server",
+        "--data",
+        str(data.root),
+        "--grpc-fd",
+        str(grpc.fileno()),
+        "--http-fd",
+        str(http.fileno()),
+    )
+    await _keep_running(command, lambda: True, None, descriptors)
+
+
 async def keep_worker(data: DataDirectory) -> None:
     """Run a worker until cancelled. One that outlived an earlier server reconnects, and is replaced when it ends."""
+    command = ("jiffy.worker", "--data", str(data.root))
+    await _keep_running(command, lambda: lock_holder(data.worker_lock) is None, data.logs / "worker.log", ())
+
+
+async def _keep_running(
+    command: tuple[str, ...], is_wanted: Callable[[], bool], log: Path | None, descriptors: tuple[int, ...]
+) -> None:
+    """Start a module again when it ends: at once, but later and later when it does not live long."""
     pause = _PAUSE
     while True:
-        if lock_holder(data.worker_lock) is None:
+        if is_wanted():
             started = asyncio.get_running_loop().time()
-            code = await _run_worker(data)
+            code = await _run_module(command, log, descriptors)
             lived = asyncio.get_running_loop().time() - started
-            logger.warning("the worker ended with code %s", code)
-            pause = _PAUSE if lived > 10 else min(10.0, pause * 2)
+            logger.warning("%s ended with code %s", command[0], code)
+            pause = 0.0 if lived > 10 else min(_LONGEST_PAUSE, max(_PAUSE, pause * 2))
         await asyncio.sleep(pause)
+        pause = max(pause, _PAUSE)
+
+
+async def _run_module(command: tuple[str, ...], log: Path | None, descriptors: tuple[int, ...]) -> int:
+    """Run to the end; a process without a log of its own is stopped when this is cancelled."""
+    with contextlib.ExitStack() as stack:
+        output = stack.enter_context(log.open("ab")) if log is not None else None
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *command),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            pass_fds=descriptors,
+        )
+    try:
+        return await process.wait()
+    except asyncio.CancelledError:
+        if log is None:
+            process.terminate()
+            await process.wait()
+        raise
 
 
 async def stop_worker(data: DataDirectory, timeout: float) -> None:
@@ -79,15 +126,3 @@ async def stop_worker(data: DataDirectory, timeout: float) -> None:
     deadline = asyncio.get_running_loop().time() + timeout
     while lock_holder(data.worker_lock) is not None and asyncio.get_running_loop().time() < deadline:
         await asyncio.sleep(0.02)
-
-
-async def _run_worker(data: DataDirectory) -> int:
-    with (data.logs / "worker.log").open("ab") as log:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "jiffy.worker", "--data", str(data.root)),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    return await process.wait()

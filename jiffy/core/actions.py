@@ -19,7 +19,7 @@ class LaunchContainer:
 
     `layers` are digests of index objects, bottom first; the worker merges them into one root.
     `files` are small files that appear read-only in the container: absolute path -> bytes.
-    `{gateway}` in an environment value becomes the host's address on the container's bridge.
+    `{server}` in an environment value becomes the address at which the container reaches the server.
     """
 
     task_id: str

@@ -20,13 +20,18 @@ class ExitReason(StrEnum):
 class WorkerConnected:
     """First message of a connection. `worker_id` is fresh per process. `containers` still run.
 
-    `network_namespace` is a path by which a server on the same host can listen on the containers' bridge
-    (empty: the worker relays instead)."""
+    Containers reach the server at `gateway`, on ports where the worker's process `process` listens: `grpc_listener` and
+    `http_listener` are its descriptors, which a server on the same host borrows to accept there. So containers that
+    connect while no server runs wait for the next one."""
 
     worker_id: str
     containers: tuple[str, ...]
+    process: int
     gateway: str
-    network_namespace: str
+    grpc_port: int
+    grpc_listener: int
+    http_port: int
+    http_listener: int
     cpu_millis: int
     memory_bytes: int
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import os
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,19 @@ class NetworkNamespace:
     async def filter(self, rules: str) -> None:
         """Load nft rules inside."""
         await run(*self._enter("nft", "-f", "-"), text=rules)
+
+    def listen(self, host: str, port: int) -> socket.socket:
+        """A TCP listener inside: a socket belongs to the namespace in which it was made."""
+        listeners: list[socket.socket] = []
+
+        def work() -> int:
+            if ctypes.CDLL(None, use_errno=True).setns(self._descriptor, _CLONE_NEWNET) != 0:
+                raise JiffyError(f"cannot enter {self.path}", why=os.strerror(ctypes.get_errno()))
+            listeners.append(socket.create_server((host, port), backlog=1024))
+            return 0
+
+        _in_thread(work)
+        return listeners[0]
 
     def _enter(self, *command: str) -> tuple[str, ...]:
         return ("nsenter", f"--net={self.path}", *command)

@@ -17,6 +17,7 @@ import ipaddress
 import itertools
 import json
 import logging
+import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +74,10 @@ class ContainerNetwork:
         self._filler: asyncio.Task[None] | None = None
         self._wanted = asyncio.Semaphore(_READY_AHEAD)
 
-    @property
-    def router_namespace(self) -> str:
-        """A path by which others on this host enter the namespace of the bridge."""
+    def listen(self, port: int) -> socket.socket:
+        """A listener at the gateway, where only containers reach it."""
         assert self._router is not None
-        return self._router.path
+        return self._router.listen(GATEWAY, port)
 
     async def open(self) -> None:
         """Make the bridge and its way to the world; removes what a killed predecessor left."""

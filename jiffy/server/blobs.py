@@ -19,12 +19,9 @@ _CHUNK: Final = 2**20
 
 
 class Blobs:
-    """`http_port` is where this server answers HTTP."""
-
-    def __init__(self, stores: Stores, objects: LocalObjects, http_port: int) -> None:
+    def __init__(self, stores: Stores, objects: LocalObjects) -> None:
         self._stores = stores
         self._objects = objects
-        self._http_port = http_port
 
     async def blob_create(self, request: api_pb2.BlobCreateRequest, caller: Caller) -> api_pb2.BlobCreateResponse:
         """One upload in one part; both the fields of newer and of older clients are set."""
@@ -34,14 +31,14 @@ class Blobs:
             )
         blob_id = caller.new_id("bl")
         await self._stores.blobs.add(blob_id, request.content_length)
-        url = self._url(blob_id, caller)
+        url = caller.url(f"/blobs/{blob_id}")
         return api_pb2.BlobCreateResponse(
             blob_ids=[blob_id], upload_urls=api_pb2.UploadUrlList(items=[url]), blob_id=blob_id
         )
 
     async def blob_get(self, request: api_pb2.BlobGetRequest, caller: Caller) -> api_pb2.BlobGetResponse:
         await self._stores.blobs.digest(request.blob_id)
-        return api_pb2.BlobGetResponse(download_url=self._url(request.blob_id, caller))
+        return api_pb2.BlobGetResponse(download_url=caller.url(f"/blobs/{request.blob_id}"))
 
     async def read(self, blob_id: str) -> bytes:
         """A whole blob, for those that came as a large file of a mount."""
@@ -76,6 +73,3 @@ class Blobs:
         if not path.exists():
             raise NotFoundError(f"the object of blob {request.match_info['blob_id']} is missing")
         return web.FileResponse(path)
-
-    def _url(self, blob_id: str, caller: Caller) -> str:
-        return f"http://{caller.host or '127.0.0.1'}:{self._http_port}/blobs/{blob_id}"

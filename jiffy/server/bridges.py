@@ -13,7 +13,7 @@ from grpclib.server import Server
 from jiffy.core.events import WorkerConnected
 from jiffy.errors import UnauthenticatedError
 from jiffy.server.caller import Caller, read_caller
-from jiffy.server.listeners import open_socket_in
+from jiffy.server.listeners import borrow_listener
 from jiffy.server.service import AnyStream, Service
 from jiffy.store.stores import Stores
 
@@ -35,29 +35,25 @@ class _Bridge:
 
 
 class Bridges:
-    """Serves `nouns` to containers on every local worker's bridge, at the same ports as elsewhere."""
+    """Serves `nouns` to containers on every local worker's bridge."""
 
     def __init__(
         self,
         stores: Stores,
         nouns: Sequence[object],
         make_application: Callable[[], web.Application],
-        grpc_port: int,
-        http_port: int,
     ) -> None:
         self._stores = stores
         self._nouns = nouns
         self._make_application = make_application
-        self._grpc_port = grpc_port
-        self._http_port = http_port
         self._bridges: dict[str, _Bridge] = {}
 
     async def open(self, event: WorkerConnected) -> None:
-        if event.worker_id in self._bridges or not event.network_namespace:
+        if event.worker_id in self._bridges:
             return
-        grpc_socket = await open_socket_in(event.network_namespace, event.gateway, self._grpc_port)
-        http_socket = await open_socket_in(event.network_namespace, event.gateway, self._http_port)
-        grpc = Server([Service(self._nouns, _ByAddress(self, event.worker_id))])
+        grpc_socket = borrow_listener(event.process, event.grpc_listener)
+        http_socket = borrow_listener(event.process, event.http_listener)
+        grpc = Server([Service(self._nouns, _ByAddress(self, event.worker_id, event.http_port))])
         await grpc.start(sock=grpc_socket)
         http = web.AppRunner(self._make_application(), access_log=None)
         await http.setup()
@@ -88,8 +84,9 @@ class Bridges:
 class _ByAddress:
     """Identifies a caller by its connection; the answer holds as long as the connection does."""
 
-    def __init__(self, bridges: Bridges, worker_id: str) -> None:
+    def __init__(self, bridges: Bridges, worker_id: str, http_port: int) -> None:
         self._bridges = bridges
+        self._http_port = http_port
         self._worker_id = worker_id
         self._known: dict[str, str] = {}
 
@@ -101,4 +98,5 @@ class _ByAddress:
         connection = f"{address}:{port}"
         if connection not in self._known:
             self._known[connection] = await self._bridges.find_task(self._worker_id, address)
-        return read_caller(dict(stream.metadata or {}), token_id="", task_id=self._known[connection])
+        task_id = self._known[connection]
+        return read_caller(dict(stream.metadata or {}), token_id="", task_id=task_id, http_port=self._http_port)

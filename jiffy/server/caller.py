@@ -13,13 +13,14 @@ GATEWAY_HOST_HEADER = "x-modal-host"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """One request's caller. `task_id` is set for containers, `token_id` for clients. `host` is the name that the
-    caller used for this server: addresses given to it start with it."""
+    """One request's caller. `task_id` is set for containers, `token_id` for clients. `host` is the name that the caller
+    used for this server and `http_port` where it answers HTTP there: addresses given to it have both."""
 
     token_id: str
     task_id: str
     client_version: str
     host: str
+    http_port: int
     idempotency_key: str
 
     def new_id(self, prefix: str, *parts: str) -> str:
@@ -28,6 +29,10 @@ class Caller:
             return random_id(prefix)
         return derived_id(prefix, self.token_id, self.task_id, self.idempotency_key, *parts)
 
+    def url(self, path: str) -> str:
+        """The address of something that this server answers by HTTP, as the caller reaches it."""
+        return f"http://{self.host or '127.0.0.1'}:{self.http_port}{path}"
+
     def require_task(self) -> str:
         """The calling container's id."""
         if not self.task_id:
@@ -35,7 +40,7 @@ class Caller:
         return self.task_id
 
 
-def read_caller(metadata: Mapping[str, str | bytes], *, token_id: str, task_id: str) -> Caller:
+def read_caller(metadata: Mapping[str, str | bytes], *, token_id: str, task_id: str, http_port: int) -> Caller:
     """The caller of a request, from its metadata and from who it was shown to be."""
 
     def text(name: str) -> str:
@@ -47,5 +52,6 @@ def read_caller(metadata: Mapping[str, str | bytes], *, token_id: str, task_id: 
         task_id=task_id,
         client_version=text("x-modal-client-version"),
         host=text(GATEWAY_HOST_HEADER).partition(":")[0],
+        http_port=http_port,
         idempotency_key=text("x-idempotency-key"),
     )

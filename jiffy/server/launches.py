@@ -23,13 +23,10 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Launches:
-    """`grpc_port` is where the server listens on the bridge of a worker."""
-
-    def __init__(self, stores: Stores, objects: LocalObjects, builds: Builds, grpc_port: int) -> None:
+    def __init__(self, stores: Stores, objects: LocalObjects, builds: Builds) -> None:
         self._stores = stores
         self._objects = objects
         self._builds = builds
-        self._grpc_port = grpc_port
         self._merged: dict[tuple[str, ...], str] = {}
 
     async def prepare(self, pool: Pool, task_id: str) -> LaunchContainer:
@@ -94,7 +91,7 @@ class Launches:
             "PYTHONUNBUFFERED": "1",
             **content.environment,
             "PYTHONPATH": ":".join(filter(None, (_HOME, "/pkg", content.environment.get("PYTHONPATH")))),
-            "MODAL_SERVER_URL": f"http://{{gateway}}:{self._grpc_port}",
+            "MODAL_SERVER_URL": "{server}",
             "MODAL_IS_REMOTE": "1",
             "MODAL_TASK_ID": task_id,
             "MODAL_IMAGE_ID": pool.definition.image_id,

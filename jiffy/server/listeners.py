@@ -1,54 +1,44 @@
-"""Where the server listens: on the loopback for clients, and on the bridge of each worker of this host for containers.
-
-A worker's bridge is in a network namespace of its own. A socket belongs to the namespace in which it was made, so a
-thread enters it, makes the sockets, and ends.
+"""The sockets on which a server accepts. Others own them, so that they outlive a server that is killed: whoever connects
+meanwhile waits for the next one.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ctypes
 import os
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from jiffy.errors import UnavailableError
 
-_CLONE_NEWNET: Final = 0x40000000
+_SYS_PIDFD_GETFD: Final = 438
+_BACKLOG: Final = 1024
 
 
-def open_socket(host: str, port: int) -> socket.socket:
-    """A TCP socket bound to an address; port 0 takes a free one. UnavailableError when it is taken."""
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def open_listener(host: str, port: int) -> socket.socket:
+    """A TCP listener; UnavailableError when the address is taken."""
     try:
-        listener.bind((host, port))
+        return socket.create_server((host, port), backlog=_BACKLOG)
     except OSError as error:
-        listener.close()
         raise UnavailableError(
             f"cannot listen on {host}:{port}", why=os.strerror(error.errno or 0), hint="choose another with --port"
         ) from error
-    listener.setblocking(False)
-    return listener
 
 
-async def open_socket_in(namespace: str, host: str, port: int) -> socket.socket:
-    """The same inside a network namespace, given by a path such as /proc/PID/fd/N."""
-
-    def work() -> socket.socket:
-        _enter_network_namespace(namespace)
-        return open_socket(host, port)
-
-    with ThreadPoolExecutor(1) as thread:
-        return await asyncio.get_running_loop().run_in_executor(thread, work)
-
-
-def _enter_network_namespace(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+def borrow_listener(process: int, descriptor: int) -> socket.socket:
+    """Another process's listener, which stays open there when it is closed here."""
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.setns(descriptor, _CLONE_NEWNET) != 0:
-            raise UnavailableError(f"cannot enter {path}", why=os.strerror(ctypes.get_errno()))
+        target = os.pidfd_open(process)
+    except OSError as error:
+        raise UnavailableError(f"process {process} is gone", why=error.strerror or "") from error
+    try:
+        borrowed = ctypes.CDLL(None, use_errno=True).syscall(_SYS_PIDFD_GETFD, target, descriptor, 0)
+        if borrowed < 0:
+            raise UnavailableError(
+                f"cannot use the sockets of process {process}",
+                why=os.strerror(ctypes.get_errno()),
+                hint="run the server as the user that runs the worker",
+            )
     finally:
-        os.close(descriptor)
+        os.close(target)
+    return socket.socket(fileno=borrowed)

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import secrets
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -33,7 +34,6 @@ from jiffy.server.functions import Functions
 from jiffy.server.http import full_application, public_application
 from jiffy.server.images import Images
 from jiffy.server.launches import Launches
-from jiffy.server.listeners import open_socket
 from jiffy.server.mounts import Mounts
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.service import AnyStream, Service
@@ -45,30 +45,31 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """Where a server listens. `port` speaks gRPC, the next one HTTP."""
+class Listeners:
+    """Where a server accepts gRPC, and where HTTP."""
 
-    host: str
-    port: int
-
-    @property
-    def http_port(self) -> int:
-        return self.port + 1
+    grpc: socket.socket
+    http: socket.socket
 
     @property
     def url(self) -> str:
-        return f"http://{self.host}:{self.port}"
+        return _url(self.grpc)
 
     @property
     def http_url(self) -> str:
-        return f"http://{self.host}:{self.http_port}"
+        return _url(self.http)
+
+    @property
+    def http_port(self) -> int:
+        return int(self.http.getsockname()[1])
 
 
 class TokenIdentity:
     """Identifies clients by the token in their request's metadata."""
 
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, http_port: int) -> None:
         self._stores = stores
+        self._http_port = http_port
 
     async def __call__(self, stream: AnyStream) -> Caller:
         metadata: dict[str, Any] = dict(stream.metadata or {})
@@ -79,32 +80,28 @@ class TokenIdentity:
                 "this server did not issue the token",
                 hint='`eval "$(jiffy env)"` sets the right one in a shell, `jiffy login` in a profile',
             )
-        return read_caller(metadata, token_id=token_id, task_id="")
+        return read_caller(metadata, token_id=token_id, task_id="", http_port=self._http_port)
 
 
 @asynccontextmanager
-async def run_server(data: DataDirectory, address: Address) -> AsyncIterator[None]:
+async def run_server(data: DataDirectory, listeners: Listeners) -> AsyncIterator[None]:
     """A server on a data directory, serving from entry to exit."""
     async with AsyncExitStack() as stack:
-        grpc_socket = open_socket(address.host, address.port)
-        stack.callback(grpc_socket.close)
-        http_socket = open_socket(address.host, address.http_port)
-        stack.callback(http_socket.close)
         stores = open_stores(data.database)
         stack.callback(stores.close)
         await _ensure_token(data, stores)
         objects = LocalObjects(data.objects, data.incoming)
         await asyncio.to_thread(objects.sweep)
-        parts = _assemble(stores, objects, address)
+        parts = _assemble(stores, objects, listeners)
         stack.push_async_callback(parts.scheduler.close)
         stack.push_async_callback(parts.builds.close)
         stack.push_async_callback(parts.bridges.close_all)
         await parts.scheduler.restore()
-        await _listen_http(stack, parts, http_socket)
+        await _listen_http(stack, parts, listeners.http)
         stack.push_async_callback(parts.workers.close)
-        await _listen_grpc(stack, parts, grpc_socket)
+        await _listen_grpc(stack, parts, listeners)
         await _watch(stack, parts.apps)
-        _publish_address(stack, data, address)
+        _publish_address(stack, data, listeners)
         yield
 
 
@@ -120,14 +117,14 @@ class _Parts:
     application: web.Application
 
 
-def _assemble(stores: Stores, objects: LocalObjects, address: Address) -> _Parts:
+def _assemble(stores: Stores, objects: LocalObjects, listeners: Listeners) -> _Parts:
     bells = Bells()
     workers = Workers()
     builds = Builds(stores, objects, bells)
-    launches = Launches(stores, objects, builds, address.port)
+    launches = Launches(stores, objects, builds)
     scheduler = Scheduler(stores, workers, launches.prepare, bells)
-    blobs = Blobs(stores, objects, address.http_port)
-    apps = Apps(stores, scheduler, bells, address.http_url)
+    blobs = Blobs(stores, objects)
+    apps = Apps(stores, scheduler, bells, listeners.http_url)
     nouns: list[object] = [
         Environments(),
         apps,
@@ -138,7 +135,7 @@ def _assemble(stores: Stores, objects: LocalObjects, address: Address) -> _Parts
         Mounts(stores, objects, blobs, builds),
         blobs,
     ]
-    bridges = Bridges(stores, nouns, lambda: public_application(blobs), address.port, address.http_port)
+    bridges = Bridges(stores, nouns, lambda: public_application(blobs))
     workers.listener = WorkerEvents(stores, scheduler, bells, bridges.open, bridges.close)
 
     async def check_token(token: str) -> bool:
@@ -152,16 +149,16 @@ def _assemble(stores: Stores, objects: LocalObjects, address: Address) -> _Parts
     return _Parts(stores, nouns, apps, scheduler, builds, bridges, workers, application)
 
 
-async def _listen_http(stack: AsyncExitStack, parts: _Parts, listener: Any) -> None:
+async def _listen_http(stack: AsyncExitStack, parts: _Parts, listener: socket.socket) -> None:
     runner = web.AppRunner(parts.application, access_log=None, shutdown_timeout=1)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.SockSite(runner, listener).start()
 
 
-async def _listen_grpc(stack: AsyncExitStack, parts: _Parts, listener: Any) -> None:
-    server = Server([Service(parts.nouns, TokenIdentity(parts.stores))])
-    await server.start(sock=listener)
+async def _listen_grpc(stack: AsyncExitStack, parts: _Parts, listeners: Listeners) -> None:
+    server = Server([Service(parts.nouns, TokenIdentity(parts.stores, listeners.http_port))])
+    await server.start(sock=listeners.grpc)
 
     async def stop() -> None:
         server.close()
@@ -193,11 +190,11 @@ async def _ensure_token(data: DataDirectory, stores: Stores) -> None:
     await stores.tokens.add(token["token_id"], token["token_secret"])
 
 
-def _publish_address(stack: AsyncExitStack, data: DataDirectory, address: Address) -> None:
+def _publish_address(stack: AsyncExitStack, data: DataDirectory, listeners: Listeners) -> None:
     """Tell local commands and workers where the server is."""
     description = {
-        "url": address.url,
-        "http_url": address.http_url,
+        "url": listeners.url,
+        "http_url": listeners.http_url,
         "pid": os.getpid(),
         "started_at": time.time(),
     }
@@ -205,3 +202,8 @@ def _publish_address(stack: AsyncExitStack, data: DataDirectory, address: Addres
     temporary.write_text(json.dumps(description))
     temporary.rename(data.address)
     stack.callback(data.address.unlink, missing_ok=True)
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"

@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -40,6 +41,8 @@ logger = logging.getLogger(__name__)
 _STOP_GRACE: Final = 10.0
 _FLUSH_SECONDS: Final = 2.0
 _MEMORY_SHARE: Final = 0.9
+_GRPC_PORT: Final = 9900
+_HTTP_PORT: Final = 9901
 
 
 class Agent:
@@ -59,6 +62,7 @@ class Agent:
         self._network = ContainerNetwork(data.instance)
         self._connection = Connection(self._find_server, self._hello, self._report, self._obey)
         self._host: Host | None = None
+        self._listeners: list[socket.socket] = []
 
     async def run(self) -> None:
         """From taking the lock until SIGTERM, SIGINT, or too long without a server."""
@@ -90,6 +94,7 @@ class Agent:
         stack.push_async_callback(cgroups.remove_group, cgroups.parent_group(self._data.instance))
         await self._network.open()
         stack.push_async_callback(self._network.close)
+        self._listeners = [stack.enter_context(self._network.listen(port)) for port in (_GRPC_PORT, _HTTP_PORT)]
         lazy = self._data.mounts / "lazy"
         lazy.mkdir(exist_ok=True)
         token_file = self._token_file if self._server else None
@@ -102,7 +107,16 @@ class Agent:
         roots = Roots(self._data, Tiers(local, origin), lazy)
         stack.callback(roots.close)
         outbox = self._connection.outbox
-        return Host(self._data, roots, self._network, runtime, self._memory_bytes, outbox.put, outbox.is_full)
+        return Host(
+            data=self._data,
+            roots=roots,
+            network=self._network,
+            runtime=runtime,
+            memory_bytes=self._memory_bytes,
+            server_url=f"http://{GATEWAY}:{_GRPC_PORT}",
+            report=outbox.put,
+            is_full=outbox.is_full,
+        )
 
     def _find_server(self) -> tuple[str, str]:
         if self._server:
@@ -113,8 +127,12 @@ class Agent:
         return WorkerConnected(
             worker_id=self._worker_id,
             containers=tuple(self._containers),
+            process=os.getpid(),
             gateway=GATEWAY,
-            network_namespace=self._network.router_namespace,
+            grpc_port=_GRPC_PORT,
+            grpc_listener=self._listeners[0].fileno(),
+            http_port=_HTTP_PORT,
+            http_listener=self._listeners[1].fileno(),
             cpu_millis=1000 * (os.cpu_count() or 1),
             memory_bytes=self._memory_bytes,
         )

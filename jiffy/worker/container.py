@@ -17,7 +17,7 @@ from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
 from jiffy.runtime import cgroups
 from jiffy.runtime.bundle import BindMount, ContainerSpec
-from jiffy.runtime.network import GATEWAY, ContainerNetwork, Interface
+from jiffy.runtime.network import ContainerNetwork, Interface
 from jiffy.runtime.oci import Process, Runtime
 from jiffy.runtime.resolv import hosts_file, resolver_file
 from jiffy.worker.logs import LogPipe
@@ -31,13 +31,15 @@ _KILLED: Final = 128 + signal.SIGKILL
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the containers of a worker share. `report` takes events, `is_full` says that they pile up."""
+    """What the containers of a worker share. `server_url` is where they reach the server, `report` takes events, `is_full`
+    says that they pile up."""
 
     data: DataDirectory
     roots: Roots
     network: ContainerNetwork
     runtime: Runtime
     memory_bytes: int
+    server_url: str
     report: Callable[[Event], None]
     is_full: Callable[[], bool]
 
@@ -134,7 +136,9 @@ class Container:
             "/etc/hostname": f"{hostname}\n".encode(),
             **order.files,
         }
-        environment = {name: value.replace("{gateway}", GATEWAY) for name, value in order.environment.items()}
+        environment = {
+            name: value.replace("{server}", self._host.server_url) for name, value in order.environment.items()
+        }
         return ContainerSpec(
             identifier=order.task_id,
             root=root.path,

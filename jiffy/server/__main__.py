@@ -1,0 +1,53 @@
+"""`python -m jiffy.server`: the serving process, on listeners that its parent owns. `jiffy serve` starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import logging
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+import click
+
+from jiffy.datadir import DataDirectory
+from jiffy.errors import JiffyError
+from jiffy.server.serve import Listeners, run_server
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True)
+@click.option("--grpc-fd", type=int, required=True)
+@click.option("--http-fd", type=int, required=True)
+def main(data: Path, grpc_fd: int, http_fd: int) -> None:
+    _end_with_parent()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("grpclib.server").setLevel(logging.WARNING)
+    listeners = Listeners(socket.socket(fileno=grpc_fd), socket.socket(fileno=http_fd))
+    try:
+        asyncio.run(_serve(DataDirectory(data), listeners))
+    except JiffyError as error:
+        click.echo(f"server: {error}", err=True)
+        sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """The listeners are the parent's: without it nobody would start a successor on them."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+async def _serve(data: DataDirectory, listeners: Listeners) -> None:
+    ended = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, ended.set)
+    async with run_server(data, listeners):
+        await ended.wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""Any process may be killed at any time: accepted work is not lost, and nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+from tests.conftest import ProgramFolder
+from tests.servers import ServerUnderTest
+
+WORK = """
+    import os, time
+    import modal
+
+    app = modal.App("work", image=modal.Image.debian_slim())
+
+    @app.function()
+    def work(seconds: float) -> str:
+        print("working")
+        time.sleep(seconds)
+        return f"finished {os.path.exists('/usr/bin/python3')}"
+
+    @app.local_entrypoint()
+    def main(seconds: float):
+        print(work.remote(seconds))
+"""
+
+
+def count(server: ServerUnderTest, query: str) -> int:
+    connection = sqlite3.connect(server.data.database)
+    try:
+        return int(connection.execute(query).fetchone()[0])
+    finally:
+        connection.close()
+
+
+def await_count(server: ServerUnderTest, query: str, expected: int) -> None:
+    deadline = time.monotonic() + 30
+    while count(server, query) != expected:
+        assert time.monotonic() < deadline, f"{query} is {count(server, query)}"
+        time.sleep(0.1)
+
+
+def test_a_program_gets_its_result_although_the_server_was_killed_meanwhile(
+    fresh_server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    run = fresh_server.begin(program(WORK), "--seconds", "4")
+    run.await_line("working")
+    for _ in range(2):
+        fresh_server.kill()
+        time.sleep(1.5)
+    outcome = run.finish(timeout=60)
+    assert outcome.code == 0, outcome.output
+    assert "finished True" in outcome.output
+    assert outcome.output.count("working") == 1, "the container was not left alone"
+    assert count(fresh_server, "SELECT count(*) FROM outputs") == 1
+
+
+def test_a_result_that_was_made_while_there_was_no_server_is_recorded(
+    fresh_server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    run = fresh_server.begin(program(WORK), "--seconds", "2")
+    run.await_line("working")
+    os.kill(fresh_server.pid, signal.SIGSTOP)
+    fresh_server.kill()
+    time.sleep(3)
+    os.kill(fresh_server.pid, signal.SIGCONT)
+    outcome = run.finish(timeout=60)
+    assert outcome.code == 0, outcome.output
+    assert "finished True" in outcome.output
+
+
+def test_an_accepted_input_outlives_everything_that_held_it(
+    fresh_server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    run = fresh_server.begin(program(WORK), "--seconds", "3", options=["--detach"])
+    run.await_line("working")
+    fresh_server.kill_all()
+    run.process.kill()
+    run.process.wait()
+    fresh_server.start()
+    await_count(fresh_server, "SELECT count(*) FROM outputs", 1)
+
+
+def test_an_input_runs_again_when_its_worker_was_killed(fresh_server: ServerUnderTest, program: ProgramFolder) -> None:
+    run = fresh_server.begin(program(WORK), "--seconds", "5")
+    run.await_line("working")
+    fresh_server.kill_worker()
+    outcome = run.finish(timeout=90)
+    assert outcome.code == 0, outcome.output
+    assert outcome.output.count("working") == 2, outcome.output
+    assert count(fresh_server, "SELECT count(*) FROM outputs") == 1
+    assert count(fresh_server, "SELECT losses FROM inputs") == 1
+
+
+def test_a_killed_worker_leaves_no_container_behind(fresh_server: ServerUnderTest, program: ProgramFolder) -> None:
+    run = fresh_server.begin(program(WORK), "--seconds", "600")
+    run.await_line("working")
+    orphan = container_processes(fresh_server)
+    assert orphan
+    fresh_server.kill_worker()
+    run.await_line("working")
+    assert not any(Path(f"/proc/{pid}").exists() for pid in orphan)
+    run.interrupt()
+    run.finish()
+
+
+def test_containers_go_on_when_the_lazy_layers_daemon_was_killed(
+    fresh_server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    run = fresh_server.begin(program(WORK), "--seconds", "3")
+    run.await_line("working")
+    for pid in processes_with("jiffy.fs.lazy", str(fresh_server.data.objects)):
+        os.kill(pid, signal.SIGKILL)
+    outcome = run.finish()
+    assert outcome.code == 0, outcome.output
+    again = fresh_server.run(program(WORK), "--seconds", "0")
+    assert again.code == 0, again.output
+
+
+def test_the_worker_of_a_dead_server_is_found_by_the_next_one(
+    fresh_server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    worker = fresh_server.worker_pid
+    serving = fresh_server.serving_pid
+    os.kill(fresh_server.pid, signal.SIGKILL)
+    await_end(serving)
+    fresh_server.start()
+    assert fresh_server.worker_pid == worker
+    outcome = fresh_server.run(program(WORK), "--seconds", "0")
+    assert outcome.code == 0, outcome.output
+
+
+def test_a_worker_that_is_told_to_end_leaves_nothing(fresh_server: ServerUnderTest, program: ProgramFolder) -> None:
+    run = fresh_server.begin(program(WORK), "--seconds", "600")
+    run.await_line("working")
+    os.kill(fresh_server.pid, signal.SIGSTOP)
+    pid = fresh_server.worker_pid
+    os.kill(pid, signal.SIGTERM)
+    await_end(pid)
+    assert not list(fresh_server.data.containers.iterdir())
+    assert not list(fresh_server.data.mounts.glob("[0-9a-f]*"))
+    os.kill(fresh_server.pid, signal.SIGCONT)
+    run.await_line("working")
+    run.interrupt()
+    run.finish()
+
+
+def await_end(pid: int) -> None:
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline, f"process {pid} does not end"
+        time.sleep(0.05)
+
+
+def container_processes(server: ServerUnderTest) -> list[int]:
+    """Processes that run in containers of a server."""
+    tasks = [folder.name for folder in server.data.containers.iterdir()]
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                groups = (folder / "cgroup").read_text()
+            except OSError:
+                continue
+            if any(task in groups for task in tasks):
+                found.append(int(folder.name))
+    return found
+
+
+def processes_with(*words: str) -> list[int]:
+    """Processes whose command line has all of the words."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and int(folder.name) != os.getpid():
+            try:
+                command = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            except OSError:
+                continue
+            if all(word in command for word in words):
+                found.append(int(folder.name))
+    return found
