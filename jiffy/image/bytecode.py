@@ -6,37 +6,70 @@ The bytecode is marked as unchecked: an import reads it without looking at its s
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
+import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from jiffy.errors import JiffyError, UnavailableError
+from jiffy.image.base_python import FOLDER
+from jiffy.objects.base import Digest
+from jiffy.objects.local import LocalObjects
+
+_COMPILE: Final = ("-I", "-m", "compileall", "-q", "-p", "/", "--invalidation-mode", "unchecked-hash")
+_SOME_FAILED: Final = 1
+"""A package may hold files for other Pythons; they go without bytecode."""
 
 
-def find_interpreter(series: str) -> str | None:
-    """A program of this host that is Python `series`, such as 3.11."""
+@dataclass(frozen=True, slots=True)
+class Compiler:
+    """Compiles for a Python such as 3.11: with one of this host if it has it, else with the one in a base image."""
+
+    series: str
+    base: Digest
+    objects: LocalObjects
+
+    async def compile(self, tree: Path, scratch: Path) -> bool:
+        """Compile all of a tree in place, as if it were the root. False when there is no way to run such a Python here.
+        `scratch` is an empty folder."""
+        interpreter = await asyncio.to_thread(_find_interpreter, self.series)
+        if interpreter is not None:
+            command: tuple[str, ...] = (interpreter, *_COMPILE, "-j", "0", "-s", str(tree), str(tree))
+        elif os.geteuid() == 0:
+            command = (*self._base_python(tree, scratch), *_COMPILE, "-s", FOLDER, FOLDER)
+        else:
+            return False
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+        if process.returncode not in (0, _SOME_FAILED):
+            raise JiffyError("bytecode could not be compiled", why=output.decode(errors="replace")[-300:])
+        return True
+
+    def _base_python(self, tree: Path, scratch: Path) -> tuple[str, ...]:
+        return (
+            *(sys.executable, "-m", "jiffy.image.base_python", "--objects", str(self.objects.root)),
+            *("--scratch", str(scratch), "--base", self.base, "--folder", str(tree)),
+            *("--", f"/usr/bin/python{self.series}"),
+        )
+
+
+def _find_interpreter(series: str) -> str | None:
+    """A program of this host that is Python `series`. One that is found but does not run, such as a version manager's
+    placeholder, is none."""
     if series == f"{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
-    return shutil.which(f"python{series}")
-
-
-async def compile_tree(tree: Path, series: str) -> bool:
-    """Compile all of a tree in place, as if it were the root. False when this host has no such Python."""
-    interpreter = find_interpreter(series)
-    if interpreter is None:
-        return False
-    command = [interpreter, "-I", "-m", "compileall", "-q", "-j", "0", "-s", str(tree), "-p", "/"]
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        *("--invalidation-mode", "unchecked-hash", str(tree)),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    output, _ = await process.communicate()
-    if process.returncode not in (0, 1):
-        raise JiffyError("bytecode could not be compiled", why=output.decode(errors="replace")[-300:])
-    return True
+    program = shutil.which(f"python{series}")
+    if program is None or subprocess.run([program, "-I", "-c", ""], capture_output=True, check=False).returncode:
+        return None
+    return program
 
 
 async def run_pip(*arguments: str) -> None:

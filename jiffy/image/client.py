@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import NotFoundError, UnavailableError
-from jiffy.image.bytecode import compile_tree, run_pip
+from jiffy.image.bytecode import Compiler, run_pip
 from jiffy.image.index import Entry, Kind, encode_index
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects, ObjectBatch
@@ -27,32 +27,30 @@ _SITE: Final = 'import sys\n\nsys.path.append("/__modal/deps")\n'
 Report = Callable[[str], None]
 
 
-async def client_index(version: str, python: str, objects: LocalObjects, report: Report) -> Digest:
-    """The client of one version at /pkg, with bytecode for a Python such as 3.11."""
-    report(f"preparing the modal client {version} for Python {python}")
-    async with _workplace(objects, f"client-{version}-{python}") as folder:
+async def client_index(version: str, compiler: Compiler, report: Report) -> Digest:
+    """The client of one version at /pkg, with bytecode."""
+    report(f"preparing the modal client {version} for Python {compiler.series}")
+    async with _workplace(compiler.objects, f"client-{version}-{compiler.series}") as folder:
         packages = await _find_client(version, folder / "download")
         tree = folder / "tree"
         for name in _PACKAGES:
             await asyncio.to_thread(_copy_package, packages / name, tree / "pkg" / name)
-        return await _store(tree, python, objects, report)
+        return await _store(tree, folder, compiler, report)
 
 
-async def dependencies_index(
-    builder: str, python: str, client_version: str, objects: LocalObjects, report: Report
-) -> Digest:
+async def dependencies_index(builder: str, client_version: str, compiler: Compiler, report: Report) -> Digest:
     """What the client imports, at /__modal/deps, and what makes Python look there."""
-    report(f"preparing the client's dependencies for Python {python}")
-    async with _workplace(objects, f"dependencies-{builder}-{python}") as folder:
+    report(f"preparing the client's dependencies for Python {compiler.series}")
+    async with _workplace(compiler.objects, f"dependencies-{builder}-{compiler.series}") as folder:
         packages = await _find_client(client_version, folder / "download")
         listed = packages / "modal" / "builder" / f"{builder}.txt"
         if not listed.exists():
             raise NotFoundError(f"modal {client_version} has no image builder {builder}")
         tree = folder / "tree"
-        await _install(listed.read_text(), python, folder, tree / _DEPENDENCIES)
+        await _install(listed.read_text(), compiler.series, folder, tree / _DEPENDENCIES)
         (tree / "pkg").mkdir()
         (tree / "pkg" / "sitecustomize.py").write_text(_SITE)
-        return await _store(tree, python, objects, report)
+        return await _store(tree, folder, compiler, report)
 
 
 @asynccontextmanager
@@ -101,10 +99,12 @@ def _copy_package(source: Path, target: Path) -> None:
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyi"))
 
 
-async def _store(tree: Path, python: str, objects: LocalObjects, report: Report) -> Digest:
-    if not await compile_tree(tree, python):
-        report(f"no Python {python} on this host: the files go without bytecode, imports take longer")
-    return await asyncio.to_thread(_store_now, tree, objects)
+async def _store(tree: Path, folder: Path, compiler: Compiler, report: Report) -> Digest:
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    if not await compiler.compile(tree, scratch):
+        report(f"no Python {compiler.series} on this host: the files go without bytecode, imports take longer")
+    return await asyncio.to_thread(_store_now, tree, compiler.objects)
 
 
 def _store_now(tree: Path, objects: LocalObjects) -> Digest:

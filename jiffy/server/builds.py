@@ -15,6 +15,7 @@ from modal_proto import api_pb2
 
 from jiffy.errors import JiffyError, NotFoundError, UnsupportedError
 from jiffy.identifiers import derived_id
+from jiffy.image.bytecode import Compiler
 from jiffy.image.client import client_index, dependencies_index
 from jiffy.image.debian import bootstrap_python, parse_base_name
 from jiffy.image.graft import graft
@@ -71,20 +72,23 @@ class Builds:
         await self._stores.mounts.add(mount, namespace=api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL, name=name)
         return mount
 
-    async def client_layer(self, version: str, python: str, report: Report) -> str:
-        """The index of the client's files, with bytecode for a Python such as 3.11."""
+    async def client_layer(self, version: str, content: ImageContent, report: Report) -> str:
+        """The index of the client's files, with bytecode for an image's Python."""
+        compiler = self._compiler(content)
+        made = await self._make(f"client/{version}/{content.python}", lambda: client_index(version, compiler, report))
+        return made["index"]
+
+    async def dependencies_layer(self, builder: str, version: str, content: ImageContent, report: Report) -> str:
+        """The index of the packages that the client needs in a container of an image."""
+        compiler = self._compiler(content)
         made = await self._make(
-            f"client/{version}/{python}", lambda: client_index(version, python, self._objects, report)
+            f"dependencies/{builder}/{content.python}",
+            lambda: dependencies_index(builder, version, compiler, report),
         )
         return made["index"]
 
-    async def dependencies_layer(self, builder: str, python: str, version: str, report: Report) -> str:
-        """The index of the packages that the client needs in a container."""
-        made = await self._make(
-            f"dependencies/{builder}/{python}",
-            lambda: dependencies_index(builder, python, version, self._objects, report),
-        )
-        return made["index"]
+    def _compiler(self, content: ImageContent) -> Compiler:
+        return Compiler(content.python, content.layers[0], self._objects)
 
     async def graft_layer(self, lowers: tuple[str, ...], layer: str) -> str:
         """The index of a layer made to fit on others (bottom first): their links followed, their folders kept."""
@@ -107,8 +111,8 @@ class Builds:
 
         try:
             content = await self._make_content(image, report)
-            await self.client_layer(client_version, content.python, report)
-            await self.dependencies_layer(image.builder_version, content.python, client_version, report)
+            await self.client_layer(client_version, content, report)
+            await self.dependencies_layer(image.builder_version, client_version, content, report)
             await self._stores.images.complete(image.image_id, content)
         except JiffyError as error:
             build.failure = str(error)

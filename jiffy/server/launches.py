@@ -51,13 +51,11 @@ class Launches:
         layers = content.layers
         if definition.mount_client_dependencies:
             version = client[0].removeprefix(CLIENT_REFERENCE) if client else ""
-            dependencies = await self._builds.dependencies_layer(
-                image.builder_version, content.python, version, _ignore
-            )
+            dependencies = await self._builds.dependencies_layer(image.builder_version, version, content, _ignore)
             layers = (*layers, await self._builds.graft_layer(layers, dependencies))
         for reference in client:
             version = reference.removeprefix(CLIENT_REFERENCE)
-            layer = await self._builds.client_layer(version, content.python, _ignore)
+            layer = await self._builds.client_layer(version, content, _ignore)
             layers = (*layers, await self._builds.graft_layer(layers, layer))
         if files:
             layers = (*layers, await self._builds.graft_layer(layers, await self._merge(files)))

@@ -66,6 +66,8 @@ class LiveTask:
     function_id: str
     app_id: str
     worker_id: str
+    restored: bool = False
+    """An earlier server launched it, and may have died before the order was sent."""
     ready: bool = False
     stopping: bool = False
     waiting: int = 0

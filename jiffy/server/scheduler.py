@@ -322,16 +322,18 @@ class Scheduler:
 
     # After a restart, and from time to time
 
-    async def restore(self) -> None:
-        """Take up the containers that lived when the last server died; their worker will say which still do."""
+    async def restore(self) -> set[str]:
+        """Take up the containers that lived when the last server died. Their workers, whose ids are given, will say which
+        still do."""
         for stored in await self._stores.tasks.live():
             pool = await self.pool(stored.function_id)
-            task = LiveTask(stored.task_id, stored.function_id, stored.app_id, stored.worker_id)
+            task = LiveTask(stored.task_id, stored.function_id, stored.app_id, stored.worker_id, restored=True)
             task.ready = stored.ready_at is not None
             task.gave_output = stored.first_output_at is not None
             self._adopt(task, pool)
             self._watch(task, pool, await self._stores.calls.claimed(stored.task_id))
             self._workforce.reserve(stored.worker_id, stored.task_id, pool.settings.need)
+        return {task.worker_id for task in self._tasks.values()}
 
     async def stop_silent_tasks(self) -> None:
         """Stop containers whose process hangs: it answers no heartbeat."""

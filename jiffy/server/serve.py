@@ -96,7 +96,7 @@ async def run_server(data: DataDirectory, listeners: Listeners) -> AsyncIterator
         stack.push_async_callback(parts.scheduler.close)
         stack.push_async_callback(parts.builds.close)
         stack.push_async_callback(parts.bridges.close_all)
-        await parts.scheduler.restore()
+        parts.workers.expect(await parts.scheduler.restore())
         await _listen_http(stack, parts, listeners.http)
         stack.push_async_callback(parts.workers.close)
         await _listen_grpc(stack, parts, listeners)

@@ -10,6 +10,7 @@ from jiffy.errors import JiffyError
 from jiffy.server.bells import Bells
 from jiffy.server.scheduler import Scheduler
 from jiffy.store.stores import Stores
+from jiffy.store.tasks import Task
 
 logger = logging.getLogger(__name__)
 
@@ -42,11 +43,14 @@ class WorkerEvents:
             logger.error("containers of worker %s cannot reach the server: %s", event.worker_id, error)
         known = set(event.containers)
         live = await self._stores.tasks.live()
-        ours = [task for task in live if task.worker_id == event.worker_id]
-        await self._scheduler.containers_lost(
-            [task.task_id for task in ours if task.started_at is not None and task.task_id not in known]
-        )
+        unknown = [task for task in live if task.worker_id == event.worker_id and task.task_id not in known]
+        await self._scheduler.containers_lost([task.task_id for task in unknown if self._was_ordered(task)])
         await self._scheduler.adjust_all()
+
+    def _was_ordered(self, stored: Task) -> bool:
+        """Whether the worker ought to know a container; it does not when the order is still to come."""
+        task = self._scheduler.peek_task(stored.task_id)
+        return stored.started_at is not None or task is None or task.restored
 
     async def worker_lost(self, worker_id: str) -> None:
         await self._close_bridge(worker_id)

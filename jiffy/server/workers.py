@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSCloseCode, WSMsgType, web
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import ContainerExited, ContainerStarted, Event, LogWritten, WorkerConnected, WorkerReported
@@ -51,6 +51,7 @@ class Workers:
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
         self._reserved: dict[str, tuple[str, Need]] = {}
+        self._expected: dict[str, asyncio.TimerHandle] = {}
         self._jobs: set[asyncio.Future[None]] = set()
         self.listener: Listener | None = None
 
@@ -77,6 +78,12 @@ class Workers:
         orders.append(action)
         worker.outbox.put_nowait(_envelope(action))
 
+    def expect(self, worker_ids: Iterable[str]) -> None:
+        """Workers of an earlier server: they come back soon, or are lost."""
+        loop = asyncio.get_running_loop()
+        for worker_id in worker_ids:
+            self._expected[worker_id] = loop.call_later(RECONNECT_GRACE, self._spawn, self._miss, worker_id)
+
     def connected(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.socket is not None]
 
@@ -94,6 +101,8 @@ class Workers:
         return socket
 
     async def close(self) -> None:
+        for timer in self._expected.values():
+            timer.cancel()
         for worker in self._workers.values():
             if worker.lost_timer is not None:
                 worker.lost_timer.cancel()
@@ -104,6 +113,8 @@ class Workers:
         hello = read_event(json.loads(await socket.receive_str())["event"])
         if not isinstance(hello, WorkerConnected):
             raise InvalidError("a worker must introduce itself first")
+        if (timer := self._expected.pop(hello.worker_id, None)) is not None:
+            timer.cancel()
         worker = self._workers.setdefault(hello.worker_id, Worker(hello))
         if worker.lost_timer is not None:
             worker.lost_timer.cancel()
@@ -149,17 +160,26 @@ class Workers:
         if worker.socket is not socket:
             return
         worker.socket = None
+        grace = 0.0 if socket.close_code == WSCloseCode.GOING_AWAY else RECONNECT_GRACE
         loop = asyncio.get_running_loop()
-        worker.lost_timer = loop.call_later(RECONNECT_GRACE, self._spawn, self._give_up, worker)
+        worker.lost_timer = loop.call_later(grace, self._spawn, self._give_up, worker.hello.worker_id)
 
-    async def _give_up(self, worker: Worker) -> None:
-        if worker.socket is None and self._workers.pop(worker.hello.worker_id, None) is not None:
-            logger.warning("worker %s is lost", worker.hello.worker_id)
-            if self.listener is not None:
-                await self.listener.worker_lost(worker.hello.worker_id)
+    async def _give_up(self, worker_id: str) -> None:
+        if (worker := self._workers.get(worker_id)) is not None and worker.socket is None:
+            del self._workers[worker_id]
+            await self._report_loss(worker_id)
 
-    def _spawn(self, work: Callable[[Worker], Awaitable[None]], worker: Worker) -> None:
-        job = asyncio.ensure_future(work(worker))
+    async def _miss(self, worker_id: str) -> None:
+        if self._expected.pop(worker_id, None) is not None:
+            await self._report_loss(worker_id)
+
+    async def _report_loss(self, worker_id: str) -> None:
+        logger.warning("worker %s is lost", worker_id)
+        if self.listener is not None:
+            await self.listener.worker_lost(worker_id)
+
+    def _spawn(self, work: Callable[[str], Awaitable[None]], worker_id: str) -> None:
+        job = asyncio.ensure_future(work(worker_id))
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
 

@@ -78,6 +78,7 @@ class Agent:
             watcher.cancel()
             await self._stop_containers()
             await self._flush()
+            await self._connection.leave()
             connection.cancel()
             await asyncio.gather(connection, watcher, return_exceptions=True)
 
@@ -126,7 +127,7 @@ class Agent:
     def _hello(self) -> WorkerConnected:
         return WorkerConnected(
             worker_id=self._worker_id,
-            containers=tuple(self._containers),
+            containers=tuple(self._connection.outbox.ended().union(self._containers)),
             process=os.getpid(),
             gateway=GATEWAY,
             grpc_port=_GRPC_PORT,
@@ -147,9 +148,9 @@ class Agent:
         )
 
     def _obey(self, action: Action) -> None:
-        """Orders may be repeated: a container is launched once."""
+        """Orders may be repeated: a container is launched once. One that comes when this worker ends is left to another."""
         match action:
-            case LaunchContainer() if action.task_id not in self._jobs:
+            case LaunchContainer() if action.task_id not in self._jobs and not self._ended.is_set():
                 self._launch(action)
             case StopContainer() if action.task_id in self._containers:
                 self._containers[action.task_id].stop(action)

@@ -17,7 +17,7 @@ from typing import Any, Final
 import aiohttp
 
 from jiffy.core.actions import Action
-from jiffy.core.events import Event, LogWritten, WorkerConnected, WorkerReported
+from jiffy.core.events import ContainerExited, Event, LogWritten, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe, read_action
 from jiffy.errors import InvalidError, UnauthenticatedError
 
@@ -61,6 +61,10 @@ class Outbox:
         await self._changed.wait()
         self._changed.clear()
 
+    def ended(self) -> set[str]:
+        """Containers whose end the server has not acknowledged."""
+        return {event.task_id for _, event in self._events if isinstance(event, ContainerExited)}
+
     def is_empty(self) -> bool:
         return not self._events
 
@@ -83,6 +87,12 @@ class Connection:
         self.lost_at = time.monotonic()
         """When the server was last heard; meaningful while there is no connection."""
         self.connected = False
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+
+    async def leave(self) -> None:
+        """Tell the server that this worker does not come back."""
+        if self._socket is not None:
+            await self._socket.close(code=aiohttp.WSCloseCode.GOING_AWAY)
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -115,6 +125,7 @@ class Connection:
                     raise UnauthenticatedError(f"{url} refused the token", hint="use its token.json") from error
                 raise
             async with socket:
+                self._socket = socket
                 await self._talk(socket)
 
     async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> None:

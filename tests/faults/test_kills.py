@@ -6,6 +6,8 @@ import os
 import signal
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import ProgramFolder
@@ -64,10 +66,9 @@ def test_a_result_that_was_made_while_there_was_no_server_is_recorded(
 ) -> None:
     run = fresh_server.begin(program(WORK), "--seconds", "2")
     run.await_line("working")
-    os.kill(fresh_server.pid, signal.SIGSTOP)
-    fresh_server.kill()
-    time.sleep(3)
-    os.kill(fresh_server.pid, signal.SIGCONT)
+    with stopped(fresh_server.pid):
+        fresh_server.kill()
+        time.sleep(3)
     outcome = run.finish(timeout=60)
     assert outcome.code == 0, outcome.output
     assert "finished True" in outcome.output
@@ -137,16 +138,25 @@ def test_the_worker_of_a_dead_server_is_found_by_the_next_one(
 def test_a_worker_that_is_told_to_end_leaves_nothing(fresh_server: ServerUnderTest, program: ProgramFolder) -> None:
     run = fresh_server.begin(program(WORK), "--seconds", "600")
     run.await_line("working")
-    os.kill(fresh_server.pid, signal.SIGSTOP)
-    pid = fresh_server.worker_pid
-    os.kill(pid, signal.SIGTERM)
-    await_end(pid)
-    assert not list(fresh_server.data.containers.iterdir())
-    assert not list(fresh_server.data.mounts.glob("[0-9a-f]*"))
-    os.kill(fresh_server.pid, signal.SIGCONT)
+    with stopped(fresh_server.pid):
+        pid = fresh_server.worker_pid
+        os.kill(pid, signal.SIGTERM)
+        await_end(pid)
+        assert not list(fresh_server.data.containers.iterdir())
+        assert not list(fresh_server.data.mounts.glob("[0-9a-f]*"))
     run.await_line("working")
     run.interrupt()
     run.finish()
+
+
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """Whoever would start a successor is held back for a while."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
 
 
 def await_end(pid: int) -> None:
