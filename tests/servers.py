@@ -55,12 +55,15 @@ class ServerUnderTest:
         self.data = DataDirectory(data)
         self.port = free_port()
         self._home = home
+        self._runs: list[Run] = []
 
     def start(self, *options: str) -> None:
         command = [*JIFFY, "serve", "--data", str(self.data.root), "--port", str(self.port), "--background", *options]
         subprocess.run(command, check=True, capture_output=True, timeout=60)
 
     def stop(self) -> None:
+        for run in self._runs:
+            run.kill()
         subprocess.run([*JIFFY, "stop", "--data", str(self.data.root)], check=True, capture_output=True, timeout=120)
 
     @property
@@ -123,7 +126,7 @@ class ServerUnderTest:
     def begin(self, program: Path, *arguments: str, options: Sequence[str] = (), **variables: str) -> Run:
         """Start `modal run` on a program."""
         command = [sys.executable, "-m", "modal", "run", *options, str(program), *arguments]
-        return Run(
+        run = Run(
             subprocess.Popen(
                 command,
                 env={**self.environment(), **variables},
@@ -134,6 +137,8 @@ class ServerUnderTest:
                 cwd=program.parent,
             )
         )
+        self._runs.append(run)
+        return run
 
     def run(self, program: Path, *arguments: str, options: Sequence[str] = (), **variables: str) -> Outcome:
         return self.begin(program, *arguments, options=options, **variables).finish()
@@ -157,6 +162,12 @@ class Run:
 
     def interrupt(self) -> None:
         self.process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """Nothing happens when it has ended."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
 
     def finish(self, timeout: float = 120) -> Outcome:
         try:

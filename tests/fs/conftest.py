@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from jiffy.fs.lazy_mount import LazyMount
+from jiffy.image.index import Entry, Kind
+from jiffy.objects.base import object_path
+from jiffy.objects.local import LocalObjects
+from tests.mounts import mounted_root
+from tests.objects.conftest import make_objects
+from tests.objects.origin import Origin, serve_origin
+
+CONTENTS = {f"file-{number}": os.urandom(3000 + 997 * number) for number in range(30)} | {
+    "large": os.urandom(5 * 2**20),
+    "script": b"#!/bin/sh\necho it runs\n",
+}
+
+
+@dataclass
+class ColdHost:
+    """A host that has no object, the origin that has them all, and a root that needs them."""
+
+    objects: LocalObjects
+    origin: Origin
+    lazy: Path
+    mount: LazyMount
+    root: Path
+
+    def digest(self, name: str) -> str:
+        return hashlib.sha256(CONTENTS[name]).hexdigest()
+
+    def lazy_path(self, name: str) -> Path:
+        return self.lazy / object_path(self.digest(name))
+
+    def fetched(self) -> list[str]:
+        return [request.removeprefix("/objects/") for request in self.origin.requests]
+
+
+@pytest.fixture
+def origin() -> Iterator[Origin]:
+    with serve_origin({hashlib.sha256(data).hexdigest(): data for data in CONTENTS.values()}) as running:
+        yield running
+
+
+@pytest.fixture
+async def host(tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
+    objects = make_objects(tmp_path / "store")
+    lazy = tmp_path / "lazy"
+    lazy.mkdir()
+    token = tmp_path / "token.json"
+    token.write_text(json.dumps({"token_id": "id", "token_secret": "secret"}))
+    mount = LazyMount(lazy, objects.root, objects.incoming, origin.url, token)
+    await mount.start()
+    try:
+        with mounted_root(_tree(), [objects.root, lazy], tmp_path) as root:
+            yield ColdHost(objects, origin, lazy, mount, root)
+    finally:
+        await mount.stop()
+
+
+def _tree() -> list[Entry]:
+    files = [
+        Entry(f"/{name}".encode(), Kind.FILE, 0o755, size=len(data), digest=hashlib.sha256(data).hexdigest())
+        for name, data in CONTENTS.items()
+    ]
+    return [Entry(b"/", Kind.DIRECTORY, 0o755), *files]

@@ -1,0 +1,179 @@
+"""A root whose contents are elsewhere: names and stats at once, contents when they are opened, right or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import mmap
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.fs.conftest import CONTENTS, ColdHost
+
+pytestmark = pytest.mark.root
+
+PIECE = 1000
+
+
+async def read(path: Path) -> bytes:
+    """In a thread: the daemon's keeper runs in this loop."""
+    return await asyncio.to_thread(path.read_bytes)
+
+
+async def test_names_and_stats_need_no_contents(host: ColdHost) -> None:
+    names = await asyncio.to_thread(os.listdir, host.root)
+    sizes = {name: (host.root / name).stat().st_size for name in names}
+    assert sizes == {name: len(data) for name, data in CONTENTS.items()}
+    assert host.fetched() == []
+
+
+async def test_a_file_is_fetched_when_it_is_opened_and_only_it(host: ColdHost) -> None:
+    assert await read(host.root / "file-3") == CONTENTS["file-3"]
+    assert host.fetched() == [host.digest("file-3")]
+    assert host.objects.read(host.digest("file-3")) == CONTENTS["file-3"]
+
+
+async def test_a_file_that_was_read_is_not_fetched_again(host: ColdHost) -> None:
+    for _ in range(3):
+        assert await read(host.root / "file-4") == CONTENTS["file-4"]
+    assert len(host.fetched()) == 1
+
+
+async def test_all_contents_are_right_with_many_readers(host: ColdHost) -> None:
+    def read_all() -> dict[str, bytes]:
+        return {name: (host.root / name).read_bytes() for name in CONTENTS}
+
+    loop = asyncio.get_running_loop()
+    with ThreadPoolExecutor(8) as pool:
+        found = await asyncio.gather(*(loop.run_in_executor(pool, read_all) for _ in range(8)))
+    assert all(contents == CONTENTS for contents in found)
+    assert sorted(host.fetched()) == sorted({host.digest(name) for name in CONTENTS})
+
+
+async def test_files_can_be_mapped_and_run(host: ColdHost) -> None:
+    def use() -> tuple[bytes, str]:
+        with (host.root / "large").open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view:
+            middle = bytes(view[2**20 : 2**20 + 100])
+        return middle, subprocess.run([host.root / "script"], capture_output=True, text=True, check=True).stdout
+
+    middle, output = await asyncio.to_thread(use)
+    assert middle == CONTENTS["large"][2**20 : 2**20 + 100]
+    assert output == "it runs\n"
+
+
+async def test_writing_changes_this_root_only(host: ColdHost) -> None:
+    def change() -> None:
+        with (host.root / "file-1").open("ab") as file:
+            file.write(b"more")
+
+    await asyncio.to_thread(change)
+    assert await read(host.root / "file-1") == CONTENTS["file-1"] + b"more"
+    assert host.objects.read(host.digest("file-1")) == CONTENTS["file-1"]
+
+
+async def test_the_layer_itself_shows_objects_by_name_and_lists_none(host: ColdHost) -> None:
+    assert await asyncio.to_thread(os.listdir, host.lazy) == []
+    assert await read(host.lazy_path("file-2")) == CONTENTS["file-2"]
+    assert not await asyncio.to_thread((host.lazy / "zz").exists)
+    assert not await asyncio.to_thread((host.lazy / "ab" / "short").exists)
+
+
+async def test_nobody_can_write_to_the_layer(host: ColdHost) -> None:
+    with pytest.raises(OSError) as caught:
+        await asyncio.to_thread((host.lazy / "ab" / "x").write_bytes, b"x")
+    assert caught.value.errno == errno.EROFS
+
+
+@pytest.mark.parametrize("fault", ["truncate", "flip"])
+async def test_wrong_bytes_are_an_error_and_never_seen(host: ColdHost, fault: str) -> None:
+    host.origin.faults = [fault] * 3
+    with pytest.raises(OSError) as caught:
+        await read(host.root / "file-5")
+    assert caught.value.errno == errno.EIO
+    assert await read(host.root / "file-5") == CONTENTS["file-5"], "the next reader finds a mended origin"
+
+
+async def test_an_object_that_no_longer_exists_anywhere_is_an_error(host: ColdHost) -> None:
+    del host.origin.objects[host.digest("file-6")]
+    with pytest.raises(OSError):
+        await read(host.root / "file-6")
+
+
+async def test_a_killed_daemon_is_replaced_and_open_files_go_on(host: ColdHost) -> None:
+    large = CONTENTS["large"]
+    async with another_process_that_reads(host.root / "large") as read_next:
+        assert await read_next() == large[:PIECE]
+        for number in range(1, 4):
+            await kill_daemon(host)
+            assert await read_next() == large[number * PIECE : (number + 1) * PIECE]
+            assert await read(host.root / "large") == large
+            assert await read(host.root / f"file-{number}") == CONTENTS[f"file-{number}"]
+
+
+async def test_readers_that_wait_when_the_daemon_is_killed_get_right_bytes(host: ColdHost) -> None:
+    os.kill(host.mount.pid, signal.SIGSTOP)
+    readers = [asyncio.ensure_future(read(host.root / f"file-{number}")) for number in range(10, 16)]
+    await asyncio.sleep(0.2)
+    assert not any(reader.done() for reader in readers)
+    os.kill(host.mount.pid, signal.SIGKILL)
+    found = await asyncio.wait_for(asyncio.gather(*readers), 20)
+    assert found == [CONTENTS[f"file-{number}"] for number in range(10, 16)]
+
+
+async def test_a_mount_is_gone_after_its_end(tmp_path: Path, host: ColdHost) -> None:
+    from jiffy.fs.lazy_mount import LazyMount
+
+    at = tmp_path / "another"
+    at.mkdir()
+    mount = LazyMount(at, host.objects.root, host.objects.incoming)
+    await mount.start()
+    pid = mount.pid
+    await mount.stop()
+    assert not at.is_mount()
+    assert not Path(f"/proc/{pid}").exists()
+
+
+@asynccontextmanager
+async def another_process_that_reads(path: Path) -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
+    """Holds a file open and reads its next piece when asked. Not this process: it starts the daemon, and a new process
+    waits for the daemon when it closes an open file that it inherited."""
+    script = f"""
+import sys
+with open({str(path)!r}, "rb") as file:
+    for _ in sys.stdin.buffer:
+        sys.stdout.buffer.write(file.read({PIECE}))
+        sys.stdout.flush()
+"""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", script), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None
+    stdin, stdout = process.stdin, process.stdout
+
+    async def read_next() -> bytes:
+        stdin.write(b"\n")
+        return await asyncio.wait_for(stdout.readexactly(PIECE), 20)
+
+    try:
+        yield read_next
+    finally:
+        stdin.close()
+        await process.wait()
+
+
+async def kill_daemon(host: ColdHost) -> None:
+    pid = host.mount.pid
+    os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while host.mount.pid == pid:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)

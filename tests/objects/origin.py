@@ -1,0 +1,75 @@
+"""An object server for tests, which can be told to misbehave."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+
+class Origin:
+    """`faults` are used up one per request: what to do instead of answering well."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        self.objects = objects
+        self.faults: list[str] = []
+        self.requests: list[str] = []
+        self.token = "id:secret"
+        self.lock = threading.Lock()
+        self.url = ""
+
+    def next_fault(self, path: str) -> str:
+        with self.lock:
+            self.requests.append(path)
+            return self.faults.pop(0) if self.faults else ""
+
+
+@contextmanager
+def serve_origin(objects: dict[str, bytes]) -> Iterator[Origin]:
+    origin = Origin(objects)
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            fault = origin.next_fault(self.path)
+            if self.headers.get("Authorization") != f"Bearer {origin.token}":
+                self._answer(401, b"no")
+                return
+            data = origin.objects.get(self.path.removeprefix("/objects/"))
+            if fault == "error":
+                self._answer(500, b"broken")
+            elif fault == "reset":
+                self.connection.close()
+            elif data is None:
+                self._answer(404, b"none")
+            elif fault == "truncate":
+                self._answer(200, data, sent=len(data) // 2)
+            elif fault == "flip":
+                self._answer(200, bytes([data[0] ^ 1]) + data[1:])
+            else:
+                self._answer(200, data)
+
+        def _answer(self, status: int, data: bytes, sent: int | None = None) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[:sent])
+            if sent is not None:
+                self.close_connection = True
+
+        def log_message(self, *arguments: object) -> None:
+            """Nothing: what was asked is in `requests`."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    origin.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield origin
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
