@@ -38,7 +38,9 @@ def test_the_tools_of_the_format_find_no_fault(tree: list[Entry], tmp_path_facto
 @pytest.mark.root
 @given(tree=trees())
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-def test_the_kernel_shows_every_entry_with_its_stat(tree: list[Entry], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_the_kernel_shows_every_entry_with_its_stat(
+    tree: list[Entry], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     with mounted_image(tree, tmp_path_factory.mktemp("erofs")) as at:
         seen = {b"/"} | {
             os.path.join(folder, name).removeprefix(os.fsencode(at))

@@ -122,7 +122,10 @@ def test_what_makes_no_tree_is_refused(entries: list[Entry]) -> None:
 
 
 def test_an_entry_costs_little() -> None:
-    entries = [ROOT, *(Entry(b"/%06d" % number, Kind.FILE, 0o644, size=1, digest=_digest(number)) for number in range(999))]
+    entries = [
+        ROOT,
+        *(Entry(b"/%06d" % number, Kind.FILE, 0o644, size=1, digest=_digest(number)) for number in range(999)),
+    ]
     assert len(encode_index(entries)) / 1000 < 130
 
 

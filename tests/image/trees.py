@@ -66,7 +66,12 @@ def _link(draw: st.DrawFn, entries: list[Entry]) -> list[Entry]:
     linked = []
     for number, entry in enumerate(entries, start=1):
         twin = entry.path + b"-link"
-        if entry.kind is Kind.FILE and len(twin.rpartition(b"/")[2]) <= 255 and twin not in names and draw(st.booleans()):
+        if (
+            entry.kind is Kind.FILE
+            and len(twin.rpartition(b"/")[2]) <= 255
+            and twin not in names
+            and draw(st.booleans())
+        ):
             linked += [replace(entry, link=number), replace(entry, path=twin, link=number)]
         else:
             linked.append(entry)

@@ -1,0 +1,63 @@
+"""Control groups are found, read and removed, with whatever is in them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from jiffy.runtime import cgroups
+from jiffy.runtime.cgroups import Layout, find_layout
+
+
+@pytest.mark.parametrize(
+    ("files", "layout"),
+    [
+        (["cgroup.controllers"], Layout.V2),
+        (["unified/cgroup.controllers"], Layout.HYBRID),
+        (["memory/tasks"], Layout.V1),
+    ],
+)
+def test_layouts_are_told_apart(tmp_path: Path, files: list[str], layout: Layout) -> None:
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert find_layout(tmp_path) is layout
+
+
+def test_kills_for_want_of_memory_are_counted_in_either_version(tmp_path: Path) -> None:
+    second = tmp_path / "v2"
+    (second / "group").mkdir(parents=True)
+    (second / "cgroup.controllers").touch()
+    (second / "group" / "memory.events").write_text("low 0\noom 2\noom_kill 3\n")
+    assert cgroups.oom_kills("group", second) == 3
+    first = tmp_path / "v1"
+    (first / "memory" / "group").mkdir(parents=True)
+    (first / "memory" / "group" / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 1\n")
+    assert cgroups.oom_kills("group", first) == 1
+
+
+def test_a_group_that_is_gone_used_nothing(tmp_path: Path) -> None:
+    assert cgroups.oom_kills("absent", tmp_path) == 0
+    assert cgroups.read_usage("absent", tmp_path).memory_bytes == 0
+
+
+@pytest.fixture
+async def group() -> AsyncIterator[str]:
+    name = "jiffy-test03"
+    yield name
+    await cgroups.remove_group(name)
+
+
+@pytest.mark.root
+async def test_a_group_is_removed_with_the_processes_and_groups_in_it(group: str) -> None:
+    parent = "pids" if find_layout() is not Layout.V2 else "."
+    inner = cgroups.ROOT / parent / group / "inner"
+    inner.mkdir(parents=True)
+    process = subprocess.Popen(["sleep", "600"])
+    (inner / "cgroup.procs").write_text(str(process.pid))
+    await cgroups.remove_group(group)
+    assert process.wait(5) == -9
+    assert not inner.parent.exists()

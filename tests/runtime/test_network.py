@@ -1,0 +1,96 @@
+"""The containers' network: ready ahead, apart from the host's, gone without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from jiffy.runtime.namespaces import run
+from jiffy.runtime.network import GATEWAY, ContainerNetwork
+from tests.inventory import Inventory, take_inventory
+
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture
+def before() -> Inventory:
+    return take_inventory()
+
+
+@pytest.fixture
+async def network(before: Inventory) -> AsyncIterator[ContainerNetwork]:
+    opened = ContainerNetwork("test01")
+    await opened.open()
+    yield opened
+    await opened.close()
+    assert take_inventory() == before
+
+
+async def inside(namespace: str, *command: str) -> str:
+    return await run("nsenter", f"--net={namespace}", *command)
+
+
+async def test_every_container_has_an_address_of_its_own_on_eth0(network: ContainerNetwork) -> None:
+    interfaces = [await network.take() for _ in range(6)]
+    addresses = {interface.address for interface in interfaces}
+    assert len(addresses) == 6
+    for interface in interfaces:
+        assert f"{interface.address}/16" in await inside(interface.namespace, "ip", "-4", "addr", "show", "eth0")
+        await network.release(interface)
+
+
+async def test_containers_reach_a_listener_at_the_gateway(network: ContainerNetwork) -> None:
+    interface = await network.take()
+    with network.listen(9900) as listener:
+        listener.settimeout(5)
+        accepted = asyncio.ensure_future(asyncio.to_thread(listener.accept))
+        await inside(interface.namespace, "bash", "-c", f"exec 3<>/dev/tcp/{GATEWAY}/9900")
+        connection, (address, _) = await accepted
+        connection.close()
+    assert address == interface.address
+    await network.release(interface)
+
+
+async def test_the_gateways_listener_is_not_on_the_host(network: ContainerNetwork) -> None:
+    with network.listen(9900) as listener:
+        listener.settimeout(0.3)
+        with contextlib.suppress(OSError):
+            socket.create_connection((GATEWAY, 9900), timeout=0.3).close()
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+async def test_two_instances_share_a_host(network: ContainerNetwork) -> None:
+    other = ContainerNetwork("test02")
+    await other.open()
+    try:
+        first, second = await network.take(), await other.take()
+        assert first.address == second.address
+        await network.release(first)
+        await other.release(second)
+    finally:
+        await other.close()
+
+
+async def test_what_a_killed_predecessor_left_is_taken_over(network: ContainerNetwork) -> None:
+    """As if its process had died: the host's side is still there when the next one opens."""
+    successor = ContainerNetwork("test01")
+    await successor.open()
+    interface = await successor.take()
+    assert interface.address
+    await successor.close()
+
+
+async def test_forwarding_is_as_it_was_after_the_last_one(before: Inventory) -> None:
+    networks = [ContainerNetwork("test01"), ContainerNetwork("test02")]
+    for network in networks:
+        await network.open()
+    assert Path("/proc/sys/net/ipv4/ip_forward").read_text().strip() == "1"
+    for network in networks:
+        await network.close()
+    assert take_inventory() == before
