@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
-import platform
-import shutil
 import signal
-import socket
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -22,27 +18,17 @@ from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import WorkerConnected, WorkerReported
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError
-from jiffy.fs.lazy_mount import LazyMount
-from jiffy.fs.mount import private_mount_namespace
 from jiffy.identifiers import random_id
-from jiffy.objects.http import HttpObjects
-from jiffy.objects.local import LocalObjects
-from jiffy.objects.tiers import Tiers
 from jiffy.runtime import cgroups
-from jiffy.runtime.kernel import require_kernel
-from jiffy.runtime.network import GATEWAY, ContainerNetwork
-from jiffy.runtime.oci import Runtime, adopt_orphans, choose_runtime, hide_empty_hierarchy
+from jiffy.runtime.network import GATEWAY
 from jiffy.worker.connection import Connection, local_server, read_token
-from jiffy.worker.container import Container, Host
-from jiffy.worker.roots import Roots
+from jiffy.worker.container import Container
+from jiffy.worker.host import GRPC_PORT, HTTP_PORT, Host, Origin, open_host
 
 logger = logging.getLogger(__name__)
 
 _STOP_GRACE: Final = 10.0
 _FLUSH_SECONDS: Final = 2.0
-_MEMORY_SHARE: Final = 0.9
-_GRPC_PORT: Final = 9900
-_HTTP_PORT: Final = 9901
 
 
 class Agent:
@@ -55,69 +41,33 @@ class Agent:
         self._token_file = token_file
         self._orphan_seconds = orphan_seconds
         self._worker_id = random_id("wo")
-        self._memory_bytes = int(_total_memory() * _MEMORY_SHARE)
         self._containers: dict[str, Container] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._ended = asyncio.Event()
-        self._network = ContainerNetwork(data.instance)
         self._connection = Connection(self._find_server, self._hello, self._report, self._obey)
         self._host: Host | None = None
-        self._listeners: list[socket.socket] = []
 
     async def run(self) -> None:
         """From taking the lock until SIGTERM, SIGINT, or too long without a server."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._ended.set)
-        async with AsyncExitStack() as stack:
-            stack.enter_context(_hold_lock(self._data.worker_lock))
-            self._host = await self._open_host(stack)
-            connection = asyncio.ensure_future(self._connection.run())
-            watcher = asyncio.ensure_future(self._watch_server())
-            logger.info("worker %s runs on %s with %s", self._worker_id, self._data.root, self._host.runtime.name)
-            await self._ended.wait()
-            watcher.cancel()
-            await self._stop_containers()
-            await self._flush()
-            await self._connection.leave()
-            connection.cancel()
-            await asyncio.gather(connection, watcher, return_exceptions=True)
-
-    async def _open_host(self, stack: AsyncExitStack) -> Host:
-        """The namespaces, the network, the lazy layer: all that containers share, closed in reverse."""
-        require_kernel(platform.release())
-        private_mount_namespace()
-        scratch = self._data.mounts / "cgroup"
-        scratch.mkdir(exist_ok=True)
-        hide_empty_hierarchy(scratch)
-        adopt_orphans()
-        runtime = choose_runtime(self._data.runtime)
-        await _sweep(self._data, runtime)
-        stack.push_async_callback(cgroups.remove_group, cgroups.parent_group(self._data.instance))
-        await self._network.open()
-        stack.push_async_callback(self._network.close)
-        self._listeners = [stack.enter_context(self._network.listen(port)) for port in (_GRPC_PORT, _HTTP_PORT)]
-        lazy = self._data.mounts / "lazy"
-        lazy.mkdir(exist_ok=True)
-        token_file = self._token_file if self._server else None
-        mount = LazyMount(lazy, self._data.objects, self._data.incoming, self._server, token_file)
-        await mount.start()
-        stack.callback(lazy.rmdir)
-        stack.push_async_callback(mount.stop)
-        local = LocalObjects(self._data.objects, self._data.incoming)
-        origin = HttpObjects(self._server, read_token(self._token_file)) if self._server else None
-        roots = Roots(self._data, Tiers(local, origin), lazy)
-        stack.callback(roots.close)
+        origin = Origin(self._server, self._token_file) if self._server else None
         outbox = self._connection.outbox
-        return Host(
-            data=self._data,
-            roots=roots,
-            network=self._network,
-            runtime=runtime,
-            memory_bytes=self._memory_bytes,
-            server_url=f"http://{GATEWAY}:{_GRPC_PORT}",
-            report=outbox.put,
-            is_full=outbox.is_full,
-        )
+        with _hold_lock(self._data.worker_lock):
+            async with open_host(self._data, origin, outbox.put, outbox.is_full) as self._host:
+                logger.info("worker %s runs on %s with %s", self._worker_id, self._data.root, self._host.runtime.name)
+                await self._serve()
+
+    async def _serve(self) -> None:
+        connection = asyncio.ensure_future(self._connection.run())
+        watcher = asyncio.ensure_future(self._watch_server())
+        await self._ended.wait()
+        watcher.cancel()
+        await self._stop_containers()
+        await self._flush()
+        await self._connection.leave()
+        connection.cancel()
+        await asyncio.gather(connection, watcher, return_exceptions=True)
 
     def _find_server(self) -> tuple[str, str]:
         if self._server:
@@ -125,25 +75,28 @@ class Agent:
         return local_server(self._data.address, self._token_file)
 
     def _hello(self) -> WorkerConnected:
+        assert self._host is not None
+        grpc_listener, http_listener = self._host.listeners
         return WorkerConnected(
             worker_id=self._worker_id,
             containers=tuple(self._connection.outbox.ended().union(self._containers)),
             process=os.getpid(),
             gateway=GATEWAY,
-            grpc_port=_GRPC_PORT,
-            grpc_listener=self._listeners[0].fileno(),
-            http_port=_HTTP_PORT,
-            http_listener=self._listeners[1].fileno(),
+            grpc_port=GRPC_PORT,
+            grpc_listener=grpc_listener.fileno(),
+            http_port=HTTP_PORT,
+            http_listener=http_listener.fileno(),
             cpu_millis=1000 * (os.cpu_count() or 1),
-            memory_bytes=self._memory_bytes,
+            memory_bytes=self._host.memory_bytes,
         )
 
     def _report(self) -> WorkerReported:
+        assert self._host is not None
         usage = cgroups.read_usage(cgroups.parent_group(self._data.instance))
         return WorkerReported(
             worker_id=self._worker_id,
             cpu_seconds_used=usage.cpu_seconds,
-            memory_bytes_free=max(0, self._memory_bytes - usage.memory_bytes),
+            memory_bytes_free=max(0, self._host.memory_bytes - usage.memory_bytes),
             containers=len(self._containers),
         )
 
@@ -199,20 +152,3 @@ def _hold_lock(path: Path) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         yield
-
-
-async def _sweep(data: DataDirectory, runtime: Runtime) -> None:
-    """Remove what a killed predecessor left: containers, their groups and their files."""
-    for identifier in await runtime.identifiers():
-        await runtime.delete(identifier)
-    await cgroups.remove_group(cgroups.parent_group(data.instance))
-    for folder in data.containers.iterdir():
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-    for folder in data.mounts.iterdir():
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-    LocalObjects(data.objects, data.incoming).sweep()
-
-
-def _total_memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

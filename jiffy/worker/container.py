@@ -6,42 +6,27 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from jiffy.core.actions import LaunchContainer, StopContainer
-from jiffy.core.events import ContainerExited, ContainerStarted, Event, ExitReason
-from jiffy.datadir import DataDirectory
+from jiffy.core.events import ContainerExited, ContainerStarted, ExitReason
 from jiffy.errors import JiffyError
 from jiffy.runtime import cgroups
 from jiffy.runtime.bundle import BindMount, ContainerSpec
-from jiffy.runtime.network import ContainerNetwork, Interface
-from jiffy.runtime.oci import Process, Runtime
+from jiffy.runtime.network import Interface
+from jiffy.runtime.oci import Process
 from jiffy.runtime.resolv import hosts_file, resolver_file
+from jiffy.worker.host import Host
 from jiffy.worker.logs import LogPipe
-from jiffy.worker.roots import Root, Roots
+from jiffy.worker.roots import Root
 
 logger = logging.getLogger(__name__)
 
 _DRAIN_SECONDS: Final = 2.0
 _KILLED: Final = 128 + signal.SIGKILL
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """What the containers of a worker share. `server_url` is where they reach the server, `report` takes events, `is_full`
-    says that they pile up."""
-
-    data: DataDirectory
-    roots: Roots
-    network: ContainerNetwork
-    runtime: Runtime
-    memory_bytes: int
-    server_url: str
-    report: Callable[[Event], None]
-    is_full: Callable[[], bool]
 
 
 @dataclass(slots=True)

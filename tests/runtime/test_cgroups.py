@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import subprocess
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -56,8 +56,8 @@ async def test_a_group_is_removed_with_the_processes_and_groups_in_it(group: str
     parent = "pids" if find_layout() is not Layout.V2 else "."
     inner = cgroups.ROOT / parent / group / "inner"
     inner.mkdir(parents=True)
-    process = subprocess.Popen(["sleep", "600"])
+    process = await asyncio.create_subprocess_exec("sleep", "600")
     (inner / "cgroup.procs").write_text(str(process.pid))
     await cgroups.remove_group(group)
-    assert process.wait(5) == -9
+    assert await asyncio.wait_for(process.wait(), 5) == -9
     assert not inner.parent.exists()

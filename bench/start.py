@@ -1,0 +1,263 @@
+"""How long a container takes to start, cold and warm, and where the time goes.
+
+`cold`: a host with an empty data directory, which fetches what is read from the running server over HTTP. `warm`: the same
+host afterwards. Beside them: `crun run` on a plain copy of the same root, on the same disk. A start ends with the first
+byte that the container's process prints.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from bench.figures import Figure, Report, Split
+from jiffy.cli.running import RunningServer, find_server
+from jiffy.core.actions import LaunchContainer
+from jiffy.core.events import ContainerExited, ContainerStarted, Event, LogWritten
+from jiffy.datadir import DataDirectory
+from jiffy.errors import JiffyError
+from jiffy.image.index import Entry, Index, Kind
+from jiffy.objects.local import LocalObjects
+from jiffy.store.stores import open_stores
+from jiffy.worker.container import Container
+from jiffy.worker.host import Host, Origin, open_host
+
+_PROGRAMS: Final = {
+    "first instruction": ("/bin/echo", "ready"),
+    "Python ready": ("python3", "-c", "import json, socket, ssl; print('ready')"),
+}
+_REACH: Final = 1.5
+_HELLO: Final = """
+import modal
+
+app = modal.App("bench", image=modal.Image.debian_slim())
+
+@app.function()
+def greet() -> str:
+    return "hello"
+
+@app.local_entrypoint()
+def main():
+    print(greet.remote())
+"""
+_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(slots=True)
+class _Samples:
+    """Milliseconds. `phases`: phase -> samples."""
+
+    starts: dict[str, list[float]] = field(default_factory=dict)
+    phases: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, program: str, milliseconds: float) -> None:
+        self.starts.setdefault(program, []).append(milliseconds)
+
+
+def run(data: DataDirectory, samples: int) -> Report:
+    """Needs root, and a server that runs on the data directory."""
+    server = find_server(data)
+    with _scratch(data) as scratch:
+        program = scratch.root / "hello.py"
+        program.write_text(_HELLO)
+        _run_program(program, server)
+        runs = [_run_program(program, server) for _ in range(samples)]
+        imports = [_time(sys.executable, "-c", "import modal") for _ in range(samples)]
+        base = asyncio.run(_find_base(data))
+        copy = scratch.root / "copy"
+        _unpack(Index.from_file(LocalObjects(data.objects, data.incoming).path(base)), data, copy)
+        cold, warm, peer = _measure(scratch, Origin(server.http_url, data.token), base, copy, samples)
+    figures = [
+        *(_beside("warm", name, warm, peer, _REACH if name == "first instruction" else 0.0) for name in _PROGRAMS),
+        *(_beside("cold", name, cold, peer, 0.0) for name in _PROGRAMS),
+        Figure("modal run, warm", "ms", runs, "import modal, host", imports),
+    ]
+    splits = [Split(f"{name} start", "ms", kind.phases) for name, kind in (("cold", cold), ("warm", warm))]
+    return Report(figures, splits)
+
+
+def _beside(kind: str, program: str, ours: _Samples, peer: _Samples, reach: float) -> Figure:
+    name = f"{kind} start, {program}"
+    return Figure(name, "ms", ours.starts[program], "crun, plain copy", peer.starts[program], reach)
+
+
+@contextmanager
+def _scratch(data: DataDirectory) -> Iterator[DataDirectory]:
+    """An empty data directory on the same disk. What a killed run left is removed by the next."""
+    scratch = DataDirectory(data.root / "bench")
+    shutil.rmtree(scratch.root, ignore_errors=True)
+    scratch.create()
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch.root, ignore_errors=True)
+
+
+def _run_program(program: Path, server: RunningServer) -> float:
+    environment = {
+        **os.environ,
+        "MODAL_SERVER_URL": server.url,
+        "MODAL_TOKEN_ID": server.token_id,
+        "MODAL_TOKEN_SECRET": server.token_secret,
+    }
+    return _time(sys.executable, "-m", "modal", "run", str(program), environment=environment)
+
+
+def _time(*command: str, environment: dict[str, str] | None = None) -> float:
+    """Milliseconds that a command takes."""
+    started = time.perf_counter()
+    done = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, env=environment
+    )
+    if done.returncode != 0:
+        raise JiffyError(f"{' '.join(command[:4])} failed", why=(done.stdout + done.stderr)[-500:])
+    return (time.perf_counter() - started) * 1000
+
+
+async def _find_base(data: DataDirectory) -> str:
+    stores = open_stores(data.database)
+    try:
+        python = f"{sys.version_info.major}.{sys.version_info.minor}"
+        made = await stores.images.find_made(f"base/python/{python}")
+        assert made is not None, "the program before this made it"
+        return made["index"]
+    finally:
+        stores.close()
+
+
+def _unpack(index: Index, data: DataDirectory, target: Path) -> None:
+    """The plain copy that the peer runs on."""
+    objects = LocalObjects(data.objects, data.incoming)
+    target.mkdir()
+    for entry in index:
+        path = target / os.fsdecode(entry.path).lstrip("/")
+        match entry.kind:
+            case Kind.DIRECTORY:
+                path.mkdir(exist_ok=True)
+            case Kind.SYMLINK:
+                path.symlink_to(os.fsdecode(entry.target))
+            case Kind.FILE:
+                _copy_file(entry, objects, path)
+
+
+def _copy_file(entry: Entry, objects: LocalObjects, path: Path) -> None:
+    if entry.digest:
+        shutil.copyfile(objects.path(entry.digest), path)
+    else:
+        path.touch()
+    path.chmod(entry.mode)
+
+
+def _measure(
+    scratch: DataDirectory, origin: Origin, base: str, copy: Path, samples: int
+) -> tuple[_Samples, _Samples, _Samples]:
+    """Cold, warm and the peer, in turns. Each turn has a loop of its own, whose threads are all in its host's namespace."""
+    cold, warm, peer = _Samples(), _Samples(), _Samples()
+    for _ in range(samples):
+        for name, argv in _PROGRAMS.items():
+            bundle = _make_peer(copy, scratch.root / "peer", argv)
+            asyncio.run(_take_turn(scratch, origin, name, base, cold, warm))
+            peer.add(name, asyncio.run(_start_peer(bundle)))
+    return cold, warm, peer
+
+
+async def _take_turn(
+    scratch: DataDirectory, origin: Origin, name: str, base: str, cold: _Samples, warm: _Samples
+) -> None:
+    _forget_all(scratch)
+    async with _open(scratch, origin) as starts:
+        await starts.measure(name, base, cold)
+        await starts.measure(name, base, warm)
+
+
+def _forget_all(scratch: DataDirectory) -> None:
+    for folder in (scratch.objects, scratch.erofs):
+        shutil.rmtree(folder)
+    scratch.create()
+
+
+class _Starts:
+    """Starts containers on a host and hears what they tell."""
+
+    def __init__(self) -> None:
+        self.host: Host | None = None
+        self._serial = itertools.count()
+        self._first_byte_at = 0.0
+        self._phases: dict[str, float] = {}
+        self._exit: ContainerExited | None = None
+
+    def hear(self, event: Event) -> None:
+        match event:
+            case LogWritten() if not self._first_byte_at:
+                self._first_byte_at = time.perf_counter()
+            case ContainerStarted():
+                self._phases = event.phases
+            case ContainerExited():
+                self._exit = event
+
+    async def measure(self, name: str, base: str, into: _Samples) -> None:
+        assert self.host is not None
+        self._first_byte_at = 0.0
+        order = LaunchContainer(f"bench-{next(self._serial)}", (base,), _PROGRAMS[name], {"PATH": _PATH})
+        started = time.perf_counter()
+        await Container(order, self.host).run()
+        if not self._first_byte_at:
+            raise JiffyError("a container did not start", why=str(self._exit))
+        into.add(name, (self._first_byte_at - started) * 1000)
+        if name == next(iter(_PROGRAMS)):
+            rest = self._first_byte_at - started - sum(self._phases.values())
+            for phase, seconds in {**self._phases, "first byte": rest}.items():
+                into.phases.setdefault(phase, []).append(seconds * 1000)
+
+
+@asynccontextmanager
+async def _open(scratch: DataDirectory, origin: Origin) -> AsyncIterator[_Starts]:
+    starts = _Starts()
+    async with open_host(scratch, origin, starts.hear, lambda: False) as host:
+        starts.host = host
+        await asyncio.sleep(0.3)  # interfaces are prepared ahead, as on any host that was not started just now
+        yield starts
+
+
+def _make_peer(copy: Path, bundle: Path, argv: tuple[str, ...]) -> Path:
+    """A bundle with the runtime's own default configuration."""
+    bundle.mkdir(exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):
+        (bundle / "config.json").unlink()
+    subprocess.run(["crun", "spec"], cwd=bundle, check=True)
+    configuration = json.loads((bundle / "config.json").read_text())
+    configuration["root"] = {"path": str(copy), "readonly": False}
+    configuration["process"].update(terminal=False, args=list(argv), env=[f"PATH={_PATH}"])
+    configuration["process"].pop("rlimits", None)
+    (bundle / "config.json").write_text(json.dumps(configuration))
+    return bundle
+
+
+async def _start_peer(bundle: Path) -> float:
+    """Milliseconds until the first byte."""
+    started = time.perf_counter()
+    process = await asyncio.create_subprocess_exec(
+        *("crun", "--root", str(bundle / "state"), "run", "--bundle", str(bundle), "jiffy-bench-peer"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    first = await process.stdout.read(1)
+    milliseconds = (time.perf_counter() - started) * 1000
+    _, errors = await process.communicate()
+    if not first or process.returncode != 0:
+        raise JiffyError("crun did not start its container", why=errors.decode(errors="replace"))
+    return milliseconds

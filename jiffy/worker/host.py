@@ -1,0 +1,126 @@
+"""What all containers of a worker share: namespaces, the network, the lazy layer, the runtime. Opened once, closed in
+reverse; what a killed predecessor left is removed first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import platform
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from jiffy.core.events import Event
+from jiffy.datadir import DataDirectory
+from jiffy.fs.lazy_mount import LazyMount
+from jiffy.fs.mount import private_mount_namespace
+from jiffy.objects.http import HttpObjects
+from jiffy.objects.local import LocalObjects
+from jiffy.objects.tiers import Tiers
+from jiffy.runtime import cgroups
+from jiffy.runtime.kernel import require_kernel
+from jiffy.runtime.network import GATEWAY, ContainerNetwork
+from jiffy.runtime.oci import Runtime, adopt_orphans, choose_runtime, hide_empty_hierarchy
+from jiffy.worker.connection import read_token
+from jiffy.worker.roots import Roots
+
+GRPC_PORT: Final = 9900
+HTTP_PORT: Final = 9901
+_MEMORY_SHARE: Final = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The server whose objects are fetched as they are read: its HTTP address, and the file with its token."""
+
+    url: str
+    token_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """`report` takes events, `is_full` says that they pile up. `listeners` are where containers reach the server: for gRPC
+    and for HTTP."""
+
+    data: DataDirectory
+    roots: Roots
+    network: ContainerNetwork
+    runtime: Runtime
+    memory_bytes: int
+    listeners: tuple[socket.socket, socket.socket]
+    report: Callable[[Event], None]
+    is_full: Callable[[], bool]
+
+    @property
+    def server_url(self) -> str:
+        """The server's address, as containers know it."""
+        return f"http://{GATEWAY}:{GRPC_PORT}"
+
+
+@asynccontextmanager
+async def open_host(
+    data: DataDirectory, origin: Origin | None, report: Callable[[Event], None], is_full: Callable[[], bool]
+) -> AsyncIterator[Host]:
+    """This process moves to a mount namespace of its own, and becomes the parent of its containers. Without an `origin`,
+    the data directory has all objects."""
+    require_kernel(platform.release())
+    async with AsyncExitStack() as stack:
+        _enter_namespace(data)
+        runtime = choose_runtime(data.runtime)
+        await _sweep(data, runtime)
+        stack.push_async_callback(cgroups.remove_group, cgroups.parent_group(data.instance))
+        network = ContainerNetwork(data.instance)
+        await network.open()
+        stack.push_async_callback(network.close)
+        listeners = tuple(stack.enter_context(network.listen(port)) for port in (GRPC_PORT, HTTP_PORT))
+        roots = await _open_roots(stack, data, origin)
+        yield Host(
+            data=data,
+            roots=roots,
+            network=network,
+            runtime=runtime,
+            memory_bytes=int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _MEMORY_SHARE),
+            listeners=(listeners[0], listeners[1]),
+            report=report,
+            is_full=is_full,
+        )
+
+
+def _enter_namespace(data: DataDirectory) -> None:
+    private_mount_namespace()
+    scratch = data.mounts / "cgroup"
+    scratch.mkdir(exist_ok=True)
+    hide_empty_hierarchy(scratch)
+    adopt_orphans()
+
+
+async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin | None) -> Roots:
+    lazy = data.mounts / "lazy"
+    lazy.mkdir(exist_ok=True)
+    url, token_file = (origin.url, origin.token_file) if origin is not None else ("", None)
+    mount = LazyMount(lazy, data.objects, data.incoming, url, token_file)
+    await mount.start()
+    stack.callback(lazy.rmdir)
+    stack.push_async_callback(mount.stop)
+    remote = HttpObjects(origin.url, read_token(origin.token_file)) if origin is not None else None
+    roots = Roots(data, Tiers(LocalObjects(data.objects, data.incoming), remote), lazy)
+    stack.callback(roots.close)
+    return roots
+
+
+async def _sweep(data: DataDirectory, runtime: Runtime) -> None:
+    """Remove what a killed predecessor left: containers, their groups and their files."""
+    for identifier in await runtime.identifiers():
+        await runtime.delete(identifier)
+    await cgroups.remove_group(cgroups.parent_group(data.instance))
+    for folder in data.containers.iterdir():
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    for folder in data.mounts.iterdir():
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+    LocalObjects(data.objects, data.incoming).sweep()
