@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from jiffy.runtime.kernel import filesystem_of
+from tests.bases import make_base, share_images
 from tests.inventory import Inventory, await_inventory, take_inventory
 from tests.servers import ServerUnderTest, write_program
 
@@ -51,6 +52,33 @@ def server(disk_folder: Path, host_before: Inventory) -> Iterator[ServerUnderTes
     yield running
     running.stop()
     assert await_inventory(host_before) == host_before
+
+
+@pytest.fixture
+def unstarted_server(
+    server: ServerUnderTest, disk_folder: Path, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[ServerUnderTest]:
+    """A server of its own for a test that breaks things, with the base images that the shared one has made."""
+    make_base(server, tmp_path)
+    folder = disk_folder / request.node.name[:40]
+    fresh = ServerUnderTest(folder, disk_folder / "home")
+    share_images(server, fresh)
+    yield fresh
+    fresh.stop()
+    left = [name for names in leftovers() for name in names if fresh.data.instance in name]
+    assert not left
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def fresh_server(unstarted_server: ServerUnderTest) -> ServerUnderTest:
+    unstarted_server.start()
+    return unstarted_server
+
+
+def leftovers() -> list[frozenset[str]]:
+    found = take_inventory()
+    return [found.mounts, found.links, found.tables, found.groups]
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,48 @@
+"""Base images for servers of single tests: those that the shared server has made already."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from pathlib import Path
+
+from jiffy.store.stores import open_stores
+from tests.servers import ServerUnderTest, write_program
+
+_PROGRAM = """
+    import modal
+
+    app = modal.App("warm", image=modal.Image.debian_slim())
+
+    @app.function()
+    def warm(): ...
+
+    @app.local_entrypoint()
+    def main():
+        warm.remote()
+"""
+
+
+def make_base(server: ServerUnderTest, folder: Path) -> None:
+    """Have a server make its base image, if it has not: any program makes it do so."""
+    if not _made(server.data.database):
+        assert server.run(write_program(folder, _PROGRAM, "warm.py")).code == 0
+
+
+def share_images(source: ServerUnderTest, target: ServerUnderTest) -> None:
+    """Give a new data directory the objects of another, and what it remembers to have made of them."""
+    target.data.create()
+    shutil.copytree(source.data.objects, target.data.objects, dirs_exist_ok=True)
+    open_stores(target.data.database).close()
+    connection = sqlite3.connect(target.data.database)
+    with connection:
+        connection.executemany("INSERT INTO made_indexes VALUES (?,?,?)", _made(source.data.database))
+    connection.close()
+
+
+def _made(database: Path) -> list[tuple[str, str, float]]:
+    connection = sqlite3.connect(database)
+    rows = connection.execute("SELECT name, content, created_at FROM made_indexes").fetchall()
+    connection.close()
+    return [row for row in rows if json.loads(row[1])["index"]]

@@ -1,0 +1,80 @@
+"""A full disk is a short error at the client; nothing is lost, nothing is left, and room makes it work again."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ProgramFolder
+from tests.servers import ServerUnderTest
+
+BLOB = """
+    import os
+    import modal
+
+    app = modal.App("full", image=modal.Image.debian_slim())
+
+    @app.function()
+    def size(data: bytes) -> int:
+        return len(data)
+
+    @app.local_entrypoint()
+    def main(megabytes: int):
+        print("size", size.remote(os.urandom(megabytes * 2**20)))
+"""
+
+
+@pytest.fixture
+def small_disk(disk_folder: Path) -> Iterator[Path]:
+    """A filesystem of its own, of 900 MB."""
+    image, at = disk_folder / "small.ext4", disk_folder / "small"
+    with image.open("wb") as file:
+        os.truncate(file.fileno(), 900 * 10**6)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
+    at.mkdir()
+    subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True)
+    yield at
+    subprocess.run(["umount", str(at)], check=True)
+    image.unlink()
+
+
+@pytest.fixture
+def server_on_small_disk(
+    server: ServerUnderTest, small_disk: Path, disk_folder: Path, tmp_path: Path
+) -> Iterator[ServerUnderTest]:
+    from tests.bases import make_base, share_images
+
+    make_base(server, tmp_path)
+    fresh = ServerUnderTest(small_disk / "data", disk_folder / "home")
+    share_images(server, fresh)
+    fresh.start()
+    yield fresh
+    fresh.stop()
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """Take all room but some bytes."""
+    filler = disk / "filler"
+    status = os.statvfs(disk)
+    with filler.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, max(1, status.f_bavail * status.f_frsize - leave))
+    return filler
+
+
+def test_an_upload_that_does_not_fit_is_refused_and_room_mends_it(
+    server_on_small_disk: ServerUnderTest, small_disk: Path, program: ProgramFolder
+) -> None:
+    server = server_on_small_disk
+    blob = program(BLOB)
+    assert "size 3145728" in server.run(blob, "--megabytes", "3").output
+    filler = fill(small_disk, leave=20 * 2**20)
+    outcome = server.run(blob, "--megabytes", "60")
+    assert outcome.code == 1
+    assert "the disk is full" in outcome.words, outcome.output
+    assert not list(server.data.incoming.iterdir())
+    filler.unlink()
+    assert "size 62914560" in server.run(blob, "--megabytes", "60").output

@@ -1,0 +1,70 @@
+"""A host with an empty data directory runs programs at once: it fetches what they read, and only that."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jiffy.cli.running import find_server
+from jiffy.datadir import DataDirectory
+from jiffy.objects.local import LocalObjects
+from tests.conftest import ProgramFolder
+from tests.servers import ServerUnderTest
+
+HELLO = """
+    import modal
+
+    app = modal.App("cold", image=modal.Image.debian_slim())
+
+    @app.function()
+    def read(path: str) -> str:
+        import hashlib
+        return hashlib.sha256(open(path, "rb").read()).hexdigest()
+
+    @app.local_entrypoint()
+    def main(path: str):
+        print(read.remote(path))
+"""
+UNREAD_SO_FAR = "/usr/share/perl/5.36.0/unicore/Name.pm"
+
+
+@contextmanager
+def cold_worker(server: ServerUnderTest, data: DataDirectory) -> Iterator[None]:
+    """A worker that shares nothing with the server but its address and token."""
+    command = [sys.executable, "-m", "jiffy.worker", "--data", str(data.root)]
+    command += ["--server", find_server(server.data).http_url, "--token-file", str(server.data.token)]
+    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        server.await_worker()
+        yield
+    finally:
+        worker.terminate()
+        worker.wait(60)
+
+
+def test_a_cold_host_fetches_what_a_program_reads_and_verifies_it(
+    unstarted_server: ServerUnderTest, disk_folder: Path, program: ProgramFolder
+) -> None:
+    server = unstarted_server
+    server.start("--no-worker")
+    data = DataDirectory(disk_folder / "cold")
+    hello = program(HELLO)
+    there = LocalObjects(server.data.objects, server.data.incoming)
+    here = LocalObjects(data.objects, data.incoming)
+    with cold_worker(server, data):
+        first = server.run(hello, "--path", "/etc/debian_version")
+        assert first.code == 0, first.output
+        fetched = set(here)
+        assert 100 < len(fetched) < len(set(there)) / 3
+        assert all(hashlib.sha256(here.read(digest)).hexdigest() == digest for digest in fetched)
+
+        second = server.run(hello, "--path", UNREAD_SO_FAR)
+        assert second.code == 0, second.output
+        fresh = set(here) - fetched
+        (digest,) = [line for line in second.output.splitlines() if len(line) == 64]
+        assert digest in fresh
+        assert len(fresh) < 30
