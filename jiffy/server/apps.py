@@ -13,6 +13,7 @@ from modal_proto import api_pb2
 from jiffy.errors import NotFoundError
 from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
+from jiffy.server.entries import entry_id, read_entry_id
 from jiffy.server.scheduler import Scheduler
 from jiffy.store.logs import LogLine
 from jiffy.store.stores import Stores
@@ -69,7 +70,7 @@ class Apps:
         self, request: api_pb2.AppGetLogsRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
         """What the app printed after the last entry that the client saw; ends with app_done, or at its timeout."""
-        position = int(request.last_entry_id.partition("-")[0] or 0)
+        position = read_entry_id(request.last_entry_id)
         deadline = time.monotonic() + min(request.timeout, LONGEST_POLL)
         with self._bells.listen(request.app_id) as bell:
             while True:
@@ -116,5 +117,5 @@ def _log_batch(line: LogLine) -> api_pb2.TaskLogsBatch:
     stream = cast("api_pb2.FileDescriptor.ValueType", line.stream)
     log = api_pb2.TaskLogs(data=line.text, file_descriptor=stream, timestamp=line.written_at)
     return api_pb2.TaskLogsBatch(
-        task_id=line.task_id, function_id=line.function_id, entry_id=f"{line.position}-0", items=[log]
+        task_id=line.task_id, function_id=line.function_id, entry_id=entry_id(line.position), items=[log]
     )

@@ -12,6 +12,7 @@ from modal_proto import api_pb2
 from jiffy.errors import ConflictError
 from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
+from jiffy.server.entries import entry_id, read_entry_id
 from jiffy.server.scheduler import Scheduler
 from jiffy.store.calls import Call, Output
 from jiffy.store.stores import Stores
@@ -83,7 +84,7 @@ class Calls:
         return api_pb2.FunctionGetOutputsResponse(
             outputs=[api_pb2.FunctionGetOutputsItem.FromString(output.body) for output in outputs],
             idxs=[output.number for output in outputs],
-            last_entry_id=f"{outputs[-1].position}-0" if outputs else request.last_entry_id,
+            last_entry_id=entry_id(outputs[-1].position) if outputs else request.last_entry_id,
             num_unfinished_inputs=await self._stores.calls.count_unfinished(request.function_call_id),
         )
 
@@ -98,7 +99,7 @@ class Calls:
             return await self._stores.calls.outputs_numbered(
                 request.function_call_id, request.start_idx, request.end_idx
             )
-        position = int(request.last_entry_id.partition("-")[0] or 0)
+        position = read_entry_id(request.last_entry_id)
         limit = request.max_values or OUTPUTS_AT_ONCE
         return await self._stores.calls.outputs_after(request.function_call_id, position, limit)
 

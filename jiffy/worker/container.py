@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 import signal
 import time
 from collections.abc import Awaitable
@@ -26,6 +27,7 @@ from jiffy.worker.roots import Root
 logger = logging.getLogger(__name__)
 
 _DRAIN_SECONDS: Final = 2.0
+_LEAST_FREE_BYTES: Final = 2**20
 _KILLED: Final = 128 + signal.SIGKILL
 
 
@@ -69,7 +71,7 @@ class Container:
             if not isinstance(error, JiffyError):
                 logger.exception("launching %s failed", self.task_id)
             await self._drain()
-            self._report(0, ExitReason.LAUNCH_FAILED, str(error) or repr(error))
+            self._report(0, ExitReason.LAUNCH_FAILED, self._explain(error))
         finally:
             await self._clean_up()
 
@@ -153,6 +155,12 @@ class Container:
 
     def _report(self, code: int, reason: ExitReason, detail: str) -> None:
         self._host.report(ContainerExited(self.task_id, code, reason, detail, time.time()))
+
+    def _explain(self, error: Exception) -> str:
+        """Programs that a full disk stops seldom say so."""
+        if shutil.disk_usage(self._host.data.root).free < _LEAST_FREE_BYTES:
+            return "the disk is full on the host that should run it"
+        return str(error) or repr(error)
 
     async def _drain(self) -> None:
         for pipe in self._pipes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bases import make_base, share_images
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -39,6 +41,7 @@ def small_disk(disk_folder: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True)
     yield at
     subprocess.run(["umount", str(at)], check=True)
+    at.rmdir()
     image.unlink()
 
 
@@ -46,8 +49,6 @@ def small_disk(disk_folder: Path) -> Iterator[Path]:
 def server_on_small_disk(
     server: ServerUnderTest, small_disk: Path, disk_folder: Path, tmp_path: Path
 ) -> Iterator[ServerUnderTest]:
-    from tests.bases import make_base, share_images
-
     make_base(server, tmp_path)
     fresh = ServerUnderTest(small_disk / "data", disk_folder / "home")
     share_images(server, fresh)
@@ -60,9 +61,26 @@ def fill(disk: Path, leave: int) -> Path:
     """Take all room but some bytes."""
     filler = disk / "filler"
     status = os.statvfs(disk)
-    with filler.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, max(1, status.f_bavail * status.f_frsize - leave))
+    with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize - max(leave, 2**20))
+        file.seek(0, os.SEEK_END)
+        while not leave:
+            file.write(bytes(4096))
     return filler
+
+
+def test_a_server_that_cannot_record_says_why_and_accepts_again_when_there_is_room(
+    server_on_small_disk: ServerUnderTest, small_disk: Path, program: ProgramFolder
+) -> None:
+    server = server_on_small_disk
+    blob = program(BLOB)
+    assert server.run(blob, "--megabytes", "1").code == 0
+    filler = fill(small_disk, leave=0)
+    outcome = server.run(blob, "--megabytes", "1")
+    assert outcome.code == 1
+    assert "the disk is full" in outcome.words, outcome.output
+    filler.unlink()
+    assert "size 1048576" in server.run(blob, "--megabytes", "1").output
 
 
 def test_an_upload_that_does_not_fit_is_refused_and_room_mends_it(

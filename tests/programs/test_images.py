@@ -4,6 +4,31 @@ from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
 
+def test_a_python_that_the_host_lacks_comes_with_its_bytecode(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program(
+            """
+            import os, sys
+            import modal
+
+            app = modal.App("newer", image=modal.Image.debian_slim(python_version="3.13"))
+
+            @app.function()
+            def look() -> str:
+                import aiohttp
+                import modal._container_entrypoint as entrypoint
+                compiled = os.path.exists(entrypoint.__cached__) and os.path.exists(aiohttp.__cached__)
+                return f"python {sys.version_info[0]}.{sys.version_info[1]} compiled {compiled}"
+
+            @app.local_entrypoint()
+            def main():
+                print(look.remote())
+            """
+        )
+    )
+    assert "python 3.13 compiled True" in outcome.output, outcome.output
+
+
 def test_environment_and_working_directory_of_an_image_are_kept(
     server: ServerUnderTest, program: ProgramFolder
 ) -> None:

@@ -1,0 +1,242 @@
+"""The wire API as any client meets it: what is there, what is not, what is repeated, what is nonsense."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from typing import Any
+
+import aiohttp
+import pytest
+from google.protobuf import message_factory
+from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from tests.server.conftest import Api
+
+SERVICE = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
+SAID_NO = {
+    *(Status.UNIMPLEMENTED, Status.NOT_FOUND, Status.INVALID_ARGUMENT, Status.UNAUTHENTICATED),
+    *(Status.FAILED_PRECONDITION, Status.ALREADY_EXISTS),
+}
+
+
+async def create_app(api: Api, **fields: Any) -> str:
+    request = api_pb2.AppCreateRequest(description="test", app_state=api_pb2.APP_STATE_EPHEMERAL, **fields)
+    return str((await api.stub.AppCreate(request, metadata=api.metadata)).app_id)
+
+
+async def create_function(api: Api, app_id: str) -> str:
+    function = api_pb2.Function(function_name="f", module_name="m", image_id="im-none")
+    request = api_pb2.FunctionCreateRequest(app_id=app_id, function=function)
+    return str((await api.stub.FunctionCreate(request, metadata=api.metadata)).function_id)
+
+
+async def begin_call(api: Api, function_id: str, inputs: int, key: str = "") -> api_pb2.FunctionMapResponse:
+    items = [
+        api_pb2.FunctionPutInputsItem(idx=number, input=api_pb2.FunctionInput(args=b"x")) for number in range(inputs)
+    ]
+    request = api_pb2.FunctionMapRequest(
+        function_id=function_id, function_call_type=api_pb2.FUNCTION_CALL_TYPE_MAP, pipelined_inputs=items
+    )
+    response: api_pb2.FunctionMapResponse = await api.stub.FunctionMap(
+        request, metadata=api.keyed(key) if key else api.metadata
+    )
+    return response
+
+
+async def status_of(call: Any) -> tuple[Status | None, str]:
+    try:
+        await call
+    except GRPCError as error:
+        return error.status, error.message or ""
+    return None, ""
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"x-modal-token-id": "ak-wrong"},
+        {"x-modal-token-secret": "as-wrong"},
+        {"x-modal-token-id": None, "x-modal-token-secret": None},
+    ],
+)
+async def test_only_tokens_of_this_server_are_let_in(api: Api, change: dict[str, str | None]) -> None:
+    metadata = {name: value for name, value in {**api.metadata, **change}.items() if value is not None}
+    status, message = await status_of(api.stub.ClientHello(Empty(), metadata=metadata))
+    assert status is Status.UNAUTHENTICATED
+    assert "jiffy env" in message
+
+
+async def test_a_client_is_greeted(api: Api) -> None:
+    assert await status_of(api.stub.ClientHello(Empty(), metadata=api.metadata)) == (None, "")
+
+
+async def test_what_is_not_there_yet_says_so_in_a_sentence(api: Api) -> None:
+    status, message = await status_of(api.stub.DictGetOrCreate(api_pb2.DictGetOrCreateRequest(), metadata=api.metadata))
+    assert status is Status.UNIMPLEMENTED
+    assert message == "this version of jiffy does not answer DictGetOrCreate yet"
+
+
+@pytest.mark.parametrize("method", list(SERVICE.methods), ids=lambda method: method.name)
+async def test_an_empty_request_is_answered_or_refused_but_never_breaks_the_server(api: Api, method: Any) -> None:
+    request = message_factory.GetMessageClass(method.input_type)()
+    call = getattr(api.stub, method.name)
+    try:
+        await asyncio.wait_for(call(request, metadata=api.metadata), 5)
+    except GRPCError as error:
+        assert error.status in SAID_NO, error
+
+
+async def test_ids_that_nobody_has_are_not_found(api: Api) -> None:
+    for call in (
+        api.stub.AppHeartbeat(api_pb2.AppHeartbeatRequest(app_id="ap-none"), metadata=api.metadata),
+        api.stub.FunctionMap(api_pb2.FunctionMapRequest(function_id="fu-none"), metadata=api.metadata),
+        api.stub.FunctionGetOutputs(
+            api_pb2.FunctionGetOutputsRequest(function_call_id="fc-none"), metadata=api.metadata
+        ),
+        api.stub.BlobGet(api_pb2.BlobGetRequest(blob_id="bl-none"), metadata=api.metadata),
+    ):
+        assert (await status_of(call))[0] is Status.NOT_FOUND
+
+
+async def test_what_is_for_containers_is_refused_to_clients(api: Api) -> None:
+    for call in (
+        api.stub.FunctionGetInputs(api_pb2.FunctionGetInputsRequest(), metadata=api.metadata),
+        api.stub.FunctionPutOutputs(api_pb2.FunctionPutOutputsRequest(), metadata=api.metadata),
+        api.stub.TaskResult(api_pb2.TaskResultRequest(), metadata=api.metadata),
+    ):
+        assert (await status_of(call))[0] is Status.UNAUTHENTICATED
+
+
+async def test_a_repeated_request_does_its_work_once(api: Api) -> None:
+    create = api_pb2.AppCreateRequest(description="test", app_state=api_pb2.APP_STATE_EPHEMERAL)
+    first, second = [await api.stub.AppCreate(create, metadata=api.keyed("k1")) for _ in range(2)]
+    assert first.app_id == second.app_id
+    other = await api.stub.AppCreate(create, metadata=api.keyed("k2"))
+    assert other.app_id != first.app_id
+
+
+async def test_repeated_inputs_are_accepted_once(api: Api) -> None:
+    function_id = await create_function(api, await create_app(api))
+    first, second = [await begin_call(api, function_id, 3, key="k") for _ in range(2)]
+    assert first == second
+    assert len({item.input_id for item in first.pipelined_inputs}) == 3
+    request = api_pb2.FunctionGetOutputsRequest(function_call_id=first.function_call_id, timeout=0)
+    assert (await api.stub.FunctionGetOutputs(request, metadata=api.metadata)).num_unfinished_inputs == 3
+
+
+async def test_a_function_is_told_back_with_its_data(api: Api) -> None:
+    app_id = await create_app(api)
+    request = api_pb2.FunctionCreateRequest(
+        app_id=app_id, function=api_pb2.Function(function_name="f", module_name="m")
+    )
+    response = await api.stub.FunctionCreate(request, metadata=api.metadata)
+    assert response.HasField("function_data")
+    assert response.handle_metadata.function_name == "f"
+
+
+async def test_waiting_for_outputs_ends_at_the_timeout(api: Api) -> None:
+    call = await begin_call(api, await create_function(api, await create_app(api)), 1)
+    started = time.monotonic()
+    request = api_pb2.FunctionGetOutputsRequest(function_call_id=call.function_call_id, timeout=0.4)
+    response = await api.stub.FunctionGetOutputs(request, metadata=api.metadata)
+    assert 0.35 < time.monotonic() - started < 5
+    assert list(response.outputs) == []
+
+
+async def test_a_cancelled_call_wakes_those_who_wait_for_it(api: Api) -> None:
+    call = await begin_call(api, await create_function(api, await create_app(api)), 2)
+    request = api_pb2.FunctionGetOutputsRequest(function_call_id=call.function_call_id, timeout=30)
+    waiting = asyncio.ensure_future(api.stub.FunctionGetOutputs(request, metadata=api.metadata))
+    await asyncio.sleep(0.1)
+    cancel = api_pb2.FunctionCallCancelRequest(function_call_id=call.function_call_id)
+    await api.stub.FunctionCallCancel(cancel, metadata=api.metadata)
+    response = await asyncio.wait_for(waiting, 5)
+    assert {output.result.status for output in response.outputs} == {api_pb2.GenericResult.GENERIC_STATUS_TERMINATED}
+
+
+async def test_a_cursor_that_is_nonsense_is_refused(api: Api) -> None:
+    app_id = await create_app(api)
+    call = await begin_call(api, await create_function(api, app_id), 1)
+    outputs = api_pb2.FunctionGetOutputsRequest(function_call_id=call.function_call_id, last_entry_id="x-y")
+    assert (await status_of(api.stub.FunctionGetOutputs(outputs, metadata=api.metadata)))[0] is Status.INVALID_ARGUMENT
+    logs = api_pb2.AppGetLogsRequest(app_id=app_id, last_entry_id="'; drop table logs")
+    assert (await status_of(api.stub.AppGetLogs(logs, metadata=api.metadata)))[0] is Status.INVALID_ARGUMENT
+
+
+async def test_the_log_of_a_disconnected_app_ends_with_app_done(api: Api) -> None:
+    app_id = await create_app(api)
+    disconnect = api_pb2.AppClientDisconnectRequest(app_id=app_id)
+    await api.stub.AppClientDisconnect(disconnect, metadata=api.metadata)
+    batches = await api.stub.AppGetLogs(api_pb2.AppGetLogsRequest(app_id=app_id, timeout=5), metadata=api.metadata)
+    assert batches[-1].app_done
+
+
+async def test_an_app_whose_client_is_silent_is_stopped(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jiffy.server.apps.HEARTBEAT_GRACE", 0.3)
+    app_id = await create_app(api)
+    batches = await api.stub.AppGetLogs(api_pb2.AppGetLogsRequest(app_id=app_id, timeout=20), metadata=api.metadata)
+    assert batches[-1].app_done
+    heartbeat = api_pb2.AppHeartbeatRequest(app_id=app_id)
+    assert (await status_of(api.stub.AppHeartbeat(heartbeat, metadata=api.metadata)))[0] is Status.NOT_FOUND
+
+
+async def create_blob(api: Api, data: bytes) -> api_pb2.BlobCreateResponse:
+    request = api_pb2.BlobCreateRequest(content_length=len(data), content_md5="", content_sha256_base64="")
+    response: api_pb2.BlobCreateResponse = await api.stub.BlobCreate(request, metadata=api.metadata)
+    return response
+
+
+async def test_a_blob_is_put_and_got_by_http(api: Api) -> None:
+    data = b"large" * 1000
+    blob = await create_blob(api, data)
+    assert blob.upload_urls.items[0].startswith("http://127.0.0.1:")
+    async with aiohttp.ClientSession() as session:
+        put = await session.put(blob.upload_urls.items[0], data=data)
+        assert put.headers["ETag"].strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        found = await api.stub.BlobGet(api_pb2.BlobGetRequest(blob_id=blob.blob_id), metadata=api.metadata)
+        assert await (await session.get(found.download_url)).read() == data
+
+
+@pytest.mark.parametrize("sent", [b"short", b"far too long for what was announced"])
+async def test_a_blob_of_another_length_than_announced_is_refused(api: Api, sent: bytes) -> None:
+    blob = await create_blob(api, b"announced")
+    async with aiohttp.ClientSession() as session:
+        assert (await session.put(blob.upload_urls.items[0], data=sent)).status == 400
+    assert (await status_of(api.stub.BlobGet(api_pb2.BlobGetRequest(blob_id=blob.blob_id), metadata=api.metadata)))[
+        0
+    ] is Status.NOT_FOUND
+    assert list(api.data.incoming.iterdir()) == []
+
+
+@pytest.mark.parametrize("filename", ["../outside", "a/../../b", "/x/../../etc/passwd", "a\0b", "x" * 300])
+async def test_a_mount_cannot_hold_files_outside_of_its_root(api: Api, filename: str) -> None:
+    request = api_pb2.MountGetOrCreateRequest(
+        object_creation_type=api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL,
+        files=[api_pb2.MountFile(filename=filename, sha256_hex="0" * 64)],
+        app_id=await create_app(api),
+    )
+    assert (await status_of(api.stub.MountGetOrCreate(request, metadata=api.metadata)))[0] in (
+        *(Status.INVALID_ARGUMENT, Status.NOT_FOUND),
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/objects/" + "0" * 64, 401), ("/objects/..%2f..%2ftoken.json", 401), ("/worker", 401), ("/blobs/bl-none", 404)],
+)
+async def test_without_the_token_http_gives_nothing(api: Api, path: str, status: int) -> None:
+    async with aiohttp.ClientSession() as session:
+        assert (await session.get(f"{api.http_url}{path}")).status == status
+
+
+async def test_objects_are_given_to_who_has_the_token(api: Api) -> None:
+    token = f"{api.metadata['x-modal-token-id']}:{api.metadata['x-modal-token-secret']}"
+    headers = {"Authorization": f"Bearer {token}"}
+    async with aiohttp.ClientSession(headers=headers) as session:
+        assert (await session.get(f"{api.http_url}/objects/{'0' * 64}")).status == 404
+        assert (await session.get(f"{api.http_url}/objects/nonsense")).status == 400
+        assert (await session.get(f"{api.http_url}/objects/..%2f..%2ftoken.json")).status in (400, 404)
