@@ -57,9 +57,9 @@ class ServerUnderTest:
         self._home = home
         self._runs: list[Run] = []
 
-    def start(self, *options: str) -> None:
+    def start(self, *options: str, **variables: str) -> None:
         command = [*JIFFY, "serve", "--data", str(self.data.root), "--port", str(self.port), "--background", *options]
-        subprocess.run(command, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, check=True, capture_output=True, timeout=60, env={**os.environ, **variables})
 
     def stop(self) -> None:
         for run in self._runs:

@@ -1,7 +1,8 @@
 """The instructions of an image, as the client sends them: Dockerfile lines.
 
-This version runs no build steps. It knows the recipe of `Image.debian_slim()`, whose steps the base image that jiffy
-makes satisfies already, and the instructions that change only how a container is run.
+This version runs no build steps. It knows the recipe of `Image.debian_slim()`, whose steps it passes over because the base
+image that jiffy makes stands for their result (less the compilers: docs/decisions/005), and the instructions that change
+only how a container is run.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Final
 
 from jiffy.errors import InvalidError, UnsupportedError
 
-_SATISFIED: Final = (
+_PASSED_OVER: Final = (
     re.compile(r"RUN apt-get update"),
     re.compile(r"RUN apt-get install -y gcc gfortran build-essential"),
     re.compile(r"RUN pip install --upgrade pip( wheel uv)?"),
@@ -41,7 +42,7 @@ def read_recipe(lines: Sequence[str]) -> Recipe:
         raise InvalidError("the image's definition does not begin with FROM")
     recipe = Recipe(base=instructions[0].split()[1])
     for line in instructions[1:]:
-        if not any(pattern.fullmatch(line) for pattern in _SATISFIED):
+        if not any(pattern.fullmatch(line) for pattern in _PASSED_OVER):
             _apply(recipe, line)
     return recipe
 
