@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import statistics
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,7 +81,7 @@ class Report:
         }
 
     def print(self) -> None:
-        console = Console()
+        console = Console(width=None if sys.stdout.isatty() else 120)
         console.print(_figure_table(self.figures))
         for split in self.splits:
             console.print(_split_table(split))

@@ -38,6 +38,9 @@ _PROGRAMS: Final = {
     "first instruction": ("/bin/echo", "ready"),
     "Python ready": ("python3", "-c", "import json, socket, ssl; print('ready')"),
 }
+_PAUSE: Final = 0.3
+"""Seconds before each start: a host that is neither busy nor just opened, with interfaces prepared ahead."""
+
 _REACH: Final = 1.5
 _HELLO: Final = """
 import modal
@@ -55,15 +58,26 @@ def main():
 _PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
+@dataclass(frozen=True, slots=True)
+class _Start:
+    """Milliseconds until the first byte, and of each phase before it."""
+
+    total: float
+    phases: dict[str, float] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class _Samples:
-    """Milliseconds. `phases`: phase -> samples."""
+    """Milliseconds: program -> samples of it, phase -> samples with the first program."""
 
     starts: dict[str, list[float]] = field(default_factory=dict)
     phases: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, program: str, milliseconds: float) -> None:
-        self.starts.setdefault(program, []).append(milliseconds)
+    def add(self, program: str, start: _Start) -> None:
+        self.starts.setdefault(program, []).append(start.total)
+        if program == next(iter(_PROGRAMS)):
+            for phase, milliseconds in start.phases.items():
+                self.phases.setdefault(phase, []).append(milliseconds)
 
 
 def run(data: DataDirectory, samples: int) -> Report:
@@ -168,18 +182,22 @@ def _measure(
     for _ in range(samples):
         for name, argv in _PROGRAMS.items():
             bundle = _make_peer(copy, scratch.root / "peer", argv)
-            asyncio.run(_take_turn(scratch, origin, name, base, cold, warm))
-            peer.add(name, asyncio.run(_start_peer(bundle)))
+            cold_start, warm_start, peer_start = asyncio.run(_take_turn(scratch, origin, name, base, bundle))
+            cold.add(name, cold_start)
+            warm.add(name, warm_start)
+            peer.add(name, peer_start)
     return cold, warm, peer
 
 
 async def _take_turn(
-    scratch: DataDirectory, origin: Origin, name: str, base: str, cold: _Samples, warm: _Samples
-) -> None:
+    scratch: DataDirectory, origin: Origin, name: str, base: str, bundle: Path
+) -> tuple[_Start, _Start, _Start]:
+    """All on the same open host, so that the peer finds the kernel as the others do."""
     _forget_all(scratch)
     async with _open(scratch, origin) as starts:
-        await starts.measure(name, base, cold)
-        await starts.measure(name, base, warm)
+        cold = await starts.measure(name, base)
+        warm = await starts.measure(name, base)
+        return cold, warm, await _start_peer(bundle)
 
 
 def _forget_all(scratch: DataDirectory) -> None:
@@ -207,19 +225,18 @@ class _Starts:
             case ContainerExited():
                 self._exit = event
 
-    async def measure(self, name: str, base: str, into: _Samples) -> None:
+    async def measure(self, name: str, base: str) -> _Start:
         assert self.host is not None
+        await asyncio.sleep(_PAUSE)
         self._first_byte_at = 0.0
         order = LaunchContainer(f"bench-{next(self._serial)}", (base,), _PROGRAMS[name], {"PATH": _PATH})
         started = time.perf_counter()
         await Container(order, self.host).run()
         if not self._first_byte_at:
             raise JiffyError("a container did not start", why=str(self._exit))
-        into.add(name, (self._first_byte_at - started) * 1000)
-        if name == next(iter(_PROGRAMS)):
-            rest = self._first_byte_at - started - sum(self._phases.values())
-            for phase, seconds in {**self._phases, "first byte": rest}.items():
-                into.phases.setdefault(phase, []).append(seconds * 1000)
+        total = self._first_byte_at - started
+        phases = {**self._phases, "first byte": max(0.0, total - sum(self._phases.values()))}
+        return _Start(total * 1000, {phase: seconds * 1000 for phase, seconds in phases.items()})
 
 
 @asynccontextmanager
@@ -227,7 +244,6 @@ async def _open(scratch: DataDirectory, origin: Origin) -> AsyncIterator[_Starts
     starts = _Starts()
     async with open_host(scratch, origin, starts.hear, lambda: False) as host:
         starts.host = host
-        await asyncio.sleep(0.3)  # interfaces are prepared ahead, as on any host that was not started just now
         yield starts
 
 
@@ -245,8 +261,8 @@ def _make_peer(copy: Path, bundle: Path, argv: tuple[str, ...]) -> Path:
     return bundle
 
 
-async def _start_peer(bundle: Path) -> float:
-    """Milliseconds until the first byte."""
+async def _start_peer(bundle: Path) -> _Start:
+    await asyncio.sleep(_PAUSE)
     started = time.perf_counter()
     process = await asyncio.create_subprocess_exec(
         *("crun", "--root", str(bundle / "state"), "run", "--bundle", str(bundle), "jiffy-bench-peer"),
@@ -260,4 +276,4 @@ async def _start_peer(bundle: Path) -> float:
     _, errors = await process.communicate()
     if not first or process.returncode != 0:
         raise JiffyError("crun did not start its container", why=errors.decode(errors="replace"))
-    return milliseconds
+    return _Start(milliseconds)

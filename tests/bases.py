@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 from pathlib import Path
@@ -33,12 +34,20 @@ def make_base(server: ServerUnderTest, folder: Path) -> None:
 def share_images(source: ServerUnderTest, target: ServerUnderTest) -> None:
     """Give a new data directory the objects of another, and what it remembers to have made of them."""
     target.data.create()
-    shutil.copytree(source.data.objects, target.data.objects, dirs_exist_ok=True)
+    shutil.copytree(source.data.objects, target.data.objects, dirs_exist_ok=True, copy_function=_link)
     open_stores(target.data.database).close()
     connection = sqlite3.connect(target.data.database)
     with connection:
         connection.executemany("INSERT INTO made_indexes VALUES (?,?,?)", _made(source.data.database))
     connection.close()
+
+
+def _link(source: str, target: str) -> None:
+    """Objects never change, so both may have the same file; on another disk it is a copy."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)
 
 
 def _made(database: Path) -> list[tuple[str, str, float]]:

@@ -6,13 +6,14 @@ needs (docs/decisions/004); its system calls are those of an allow-list.
 
 from __future__ import annotations
 
+import base64
 import json
 import resource
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
+
+from jiffy.runtime.seccomp import compile_filter, describe_filter
 
 _CAPABILITIES: Final = tuple(
     f"CAP_{name}"
@@ -46,9 +47,6 @@ _MASKED: Final = (
 )
 _READ_ONLY: Final = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
 _NAMESPACES: Final = ("pid", "ipc", "uts", "mount", "cgroup")
-_THREAD_FLAGS: Final = 0x7E020000
-"""The CLONE_NEW* bits: clone() may make threads and processes, not namespaces."""
-
 _MOST_FILES: Final = 65536
 
 
@@ -89,6 +87,7 @@ def describe(spec: ContainerSpec) -> dict[str, Any]:
     return {
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,
+        "annotations": _describe_annotations(),
         "root": {"path": str(spec.root), "readonly": False},
         "process": _describe_process(spec),
         "mounts": [*_system_mounts(), *map(_describe_mount, spec.mounts)],
@@ -101,9 +100,14 @@ def describe(spec: ContainerSpec) -> dict[str, Any]:
             "resources": _describe_resources(spec),
             "maskedPaths": list(_MASKED),
             "readonlyPaths": list(_READ_ONLY),
-            "seccomp": _describe_seccomp(),
+            "seccomp": describe_filter(),
         },
     }
+
+
+def _describe_annotations() -> dict[str, str]:
+    compiled = compile_filter()
+    return {"run.oci.seccomp_bpf_data": base64.b64encode(compiled).decode()} if compiled is not None else {}
 
 
 def _describe_process(spec: ContainerSpec) -> dict[str, Any]:
@@ -165,36 +169,3 @@ def _allowed_devices() -> list[dict[str, Any]]:
         {"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in numbers
     ]
     return [*allowed, {"allow": True, "type": "c", "major": 136, "access": "rwm"}]
-
-
-@cache
-def _describe_seccomp() -> dict[str, Any]:
-    allowed = json.loads(resources.files(__package__).joinpath("seccomp.json").read_text())["allowed"]
-    not_permitted, not_there = 1, 38
-    return {
-        "defaultAction": "SCMP_ACT_ERRNO",
-        "defaultErrnoRet": not_permitted,
-        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_AARCH64"],
-        "syscalls": [
-            {"names": allowed, "action": "SCMP_ACT_ALLOW"},
-            {
-                "names": ["clone"],
-                "action": "SCMP_ACT_ALLOW",
-                "args": [{"index": 0, "value": _THREAD_FLAGS, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}],
-            },
-            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": not_there},
-            {
-                "names": ["socket"],
-                "action": "SCMP_ACT_ALLOW",
-                "args": [{"index": 0, "value": 40, "op": "SCMP_CMP_NE"}],
-            },
-            *(
-                {
-                    "names": ["personality"],
-                    "action": "SCMP_ACT_ALLOW",
-                    "args": [{"index": 0, "value": persona, "op": "SCMP_CMP_EQ"}],
-                }
-                for persona in (0x0, 0x8, 0x20000, 0x20008, 0xFFFFFFFF)
-            ),
-        ],
-    }

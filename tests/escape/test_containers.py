@@ -72,6 +72,7 @@ PROBES = """
             "processes": sorted(int(name) for name in os.listdir("/proc") if name.isdigit())[:1] == [1]
                 and len([name for name in os.listdir("/proc") if name.isdigit()]) < 10,
             "capabilities": next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff")),
+            "filter": next(line.split()[1] for line in status.splitlines() if line.startswith("Seccomp:")),
             "no new privileges": next(line.split()[1] for line in status.splitlines() if line.startswith("NoNewPrivs")),
             "host": attempt(lambda: connect((host, port))),
             "metadata": attempt(lambda: connect(("169.254.169.254", 80))),
@@ -186,6 +187,10 @@ def test_its_capabilities_are_the_few_that_are_given(found: dict[str, object]) -
     effective = int(str(found["capabilities"]), 16)
     assert not any(effective >> number & 1 for number in (sys_admin, net_admin, sys_ptrace, mknod))
     assert found["no new privileges"] == "1"
+
+
+def test_its_system_calls_are_filtered(found: dict[str, object]) -> None:
+    assert found["filter"] == "2"
 
 
 @pytest.mark.parametrize("place", ["host", "metadata"])
