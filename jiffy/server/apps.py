@@ -96,6 +96,7 @@ class Apps:
                 elif app.state == api_pb2.APP_STATE_DETACHED_DISCONNECTED and await self._is_idle(app.app_id):
                     await self._stop(app.app_id, "its work is done")
             await self._scheduler.stop_silent_tasks()
+            await self._scheduler.stop_strays()
 
     async def _stop(self, app_id: str, reason: str) -> None:
         if await self._stores.apps.set_state(app_id, api_pb2.APP_STATE_STOPPED, stopped=True):

@@ -179,6 +179,7 @@ class Scheduler:
             unfinished = await self._stores.calls.count_unfinished_of_function(pool.function_id)
             app = await self._stores.apps.get(pool.app_id)
             if app.stopped_at is not None:
+                await self._terminate(await self._stores.calls.unfinished_of_app(pool.app_id), "its app was stopped")
                 return
             wanted = containers_to_start(unfinished, pool.supply(), pool.settings.limits)
             for _ in range(wanted):
@@ -323,8 +324,10 @@ class Scheduler:
     # After a restart, and from time to time
 
     async def restore(self) -> set[str]:
-        """Take up the containers that lived when the last server died. Their workers, whose ids are given, will say which
-        still do."""
+        """Finish what the last server had begun when it died, and take up the containers that lived then. Their workers,
+        whose ids are given, will say which still do."""
+        await self._stores.calls.release_orphans()
+        await self._terminate(await self._stores.calls.abandoned(), "its call was cancelled, or its app stopped")
         for stored in await self._stores.tasks.live():
             pool = await self.pool(stored.function_id)
             task = LiveTask(stored.task_id, stored.function_id, stored.app_id, stored.worker_id, restored=True)
@@ -341,6 +344,13 @@ class Scheduler:
             silence = time.monotonic() - task.heartbeat_at
             if task.ready and not task.stopping and silence > HEARTBEAT_GRACE:
                 self.stop_task(task, f"no heartbeat for {silence:.0f} s")
+
+    async def stop_strays(self) -> None:
+        """Stop containers of apps that were stopped when nobody could tell them."""
+        for app_id in {task.app_id for task in self._tasks.values() if not task.stopping}:
+            if (await self._stores.apps.get(app_id)).stopped_at is not None:
+                for task in self.live_tasks(app_id):
+                    self.stop_task(task, "its app was stopped")
 
     async def close(self) -> None:
         for task in self._tasks.values():

@@ -64,6 +64,6 @@ class WorkerEvents:
             task = self._scheduler.peek_task(task_id)
             if task is not None:
                 self._bells.ring(task.app_id)
-        for event in fresh:
+        for _, event in events:  # also one that was recorded before: the last server may have died before it acted
             if isinstance(event, ContainerExited):
                 await self._scheduler.container_exited(event)

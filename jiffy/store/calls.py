@@ -106,7 +106,8 @@ class Calls:
         return inputs[0]
 
     async def claim(self, function_id: str, task_id: str, limit: int, key: str) -> list[Input]:
-        """Give a task the oldest pending inputs of a function. The same key asks again for the same inputs."""
+        """Give a task the oldest pending inputs of a function. The same key asks again for the same inputs. A task that has
+        ended gets none."""
 
         def work(connection: Connection) -> list[Input]:
             again = connection.execute(
@@ -117,8 +118,9 @@ class Calls:
                 or connection.execute(
                     """UPDATE inputs SET task_id=?, claimed_at=?, claim_key=? WHERE position IN (
                     SELECT position FROM inputs WHERE function_id=? AND task_id IS NULL AND finished_at IS NULL
+                    AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.task_id=? AND ended_at IS NOT NULL)
                     ORDER BY position LIMIT ?) RETURNING *""",
-                    (task_id, time.time(), key, function_id, limit),
+                    (task_id, time.time(), key, function_id, task_id, limit),
                 ).fetchall()
             )
             return sorted((_input(row) for row in rows), key=lambda entry: entry.position)
@@ -161,6 +163,24 @@ class Calls:
             return [_input(row) for row in rows]
 
         return await self._database.write(work)
+
+    async def release_orphans(self) -> None:
+        """Make inputs pending again whose task has ended: the server died between recording the end and this."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                """UPDATE inputs SET task_id=NULL, claimed_at=NULL, losses=losses+1
+                WHERE finished_at IS NULL AND task_id IN (SELECT task_id FROM tasks WHERE ended_at IS NOT NULL)"""
+            )
+
+        await self._database.write(work)
+
+    async def abandoned(self) -> list[Input]:
+        """Unfinished inputs of cancelled calls and stopped apps: nobody runs them, and their end is not recorded yet."""
+        return await self._inputs(
+            """finished_at IS NULL AND call_id IN (SELECT call_id FROM calls JOIN apps USING (app_id)
+            WHERE cancelled_at IS NOT NULL OR stopped_at IS NOT NULL) ORDER BY position"""
+        )
 
     async def retry(self, input_id: str, body: bytes, retry_count: int | None) -> str | None:
         """Make a finished input pending again; gives the function's id, or None when there is nothing to retry.

@@ -100,3 +100,34 @@ async def test_a_reader_goes_on_from_where_it_was(calls: Calls) -> None:
 async def test_an_unknown_call_is_not_found(calls: Calls) -> None:
     with pytest.raises(NotFoundError, match="fc-none"):
         await calls.add_inputs("fc-none", [(0, b"")])
+
+
+async def test_a_task_that_has_ended_is_given_nothing(calls: Calls, stores: Stores) -> None:
+    await calls.add(CALL, [(0, b"")])
+    await stores.tasks.add("ta-1", "fu-1", "ap-1", "wo-1")
+    await stores.tasks.end("ta-1", "lost", 0.0)
+    assert await calls.claim("fu-1", "ta-1", 1, "a") == []
+
+
+async def test_inputs_of_an_ended_task_can_be_claimed_again(calls: Calls, stores: Stores) -> None:
+    await calls.add(CALL, [(0, b"")])
+    await stores.tasks.add("ta-1", "fu-1", "ap-1", "wo-1")
+    await calls.claim("fu-1", "ta-1", 1, "a")
+    await calls.release_orphans()
+    assert await calls.claim("fu-1", "ta-2", 1, "b") == []
+    await stores.tasks.end("ta-1", "lost", 0.0)
+    await calls.release_orphans()
+    (claimed,) = await calls.claim("fu-1", "ta-2", 1, "b")
+    assert claimed.losses == 1
+
+
+async def test_what_was_cancelled_or_stopped_half_way_is_found(calls: Calls, stores: Stores) -> None:
+    await calls.add(CALL, [(0, b"")])
+    assert await calls.abandoned() == []
+    await calls.cancel("fc-1")
+    assert [entry.number for entry in await calls.abandoned()] == [0]
+    await stores.apps.add("ap-2", "another", 1)
+    await stores.functions.put(StoredFunction("fu-2", "ap-2", "g", b"", b""))
+    await calls.add(Call("fc-2", "fu-2", "ap-2", 4, None), [(7, b"")])
+    await stores.apps.set_state("ap-2", 0, stopped=True)
+    assert {entry.number for entry in await calls.abandoned()} == {0, 7}

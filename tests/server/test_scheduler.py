@@ -1,0 +1,260 @@
+"""The scheduler between store and workers: what it orders, and what it makes of every way that a container can end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from modal_proto import api_pb2
+
+from jiffy.core.actions import Action, LaunchContainer, StopContainer
+from jiffy.core.events import ContainerExited, ExitReason
+from jiffy.core.placement import Need, Refusal
+from jiffy.server.bells import Bells
+from jiffy.server.pools import Pool
+from jiffy.server.scheduler import Scheduler
+from jiffy.store.calls import Call, Result
+from jiffy.store.functions import StoredFunction
+from jiffy.store.stores import Stores, open_stores
+
+STATUS = api_pb2.GenericResult
+
+
+@dataclass
+class Workforce:
+    """Workers that remember what they were told."""
+
+    answer: str | Refusal = "wo-1"
+    orders: list[Action] = field(default_factory=list)
+    reserved: set[str] = field(default_factory=set)
+
+    def place(self, need: Need) -> str | Refusal:
+        return self.answer
+
+    def reserve(self, worker_id: str, task_id: str, need: Need) -> None:
+        self.reserved.add(task_id)
+
+    def free(self, task_id: str) -> None:
+        self.reserved.discard(task_id)
+
+    def send(self, worker_id: str, action: Action) -> None:
+        self.orders.append(action)
+
+    def launched(self) -> list[str]:
+        return [order.task_id for order in self.orders if isinstance(order, LaunchContainer)]
+
+    def stopped(self) -> list[str]:
+        return [order.task_id for order in self.orders if isinstance(order, StopContainer)]
+
+
+@dataclass
+class House:
+    """A scheduler on a store, which may be replaced as after a kill."""
+
+    path: Path
+    workforce: Workforce = field(default_factory=Workforce)
+
+    def open(self) -> None:
+        self.stores: Stores = open_stores(self.path)
+        self.scheduler = Scheduler(self.stores, self.workforce, self._prepare, Bells())
+
+    async def close(self) -> None:
+        await self.scheduler.close()
+        self.stores.close()
+
+    async def replace(self) -> None:
+        """Another server takes over; what the last one knew only in memory is lost."""
+        await self.close()
+        self.workforce = Workforce()
+        self.open()
+        await self.scheduler.restore()
+
+    async def _prepare(self, pool: Pool, task_id: str) -> LaunchContainer:
+        return LaunchContainer(task_id, (), ())
+
+    async def define(self, **fields: object) -> None:
+        await self.stores.apps.add("ap-1", "test", api_pb2.APP_STATE_EPHEMERAL)
+        function = api_pb2.Function(function_name="f", **fields)  # type: ignore[arg-type]
+        stored = StoredFunction("fu-1", "ap-1", "f", b"", function.SerializeToString())
+        await self.stores.functions.put(stored)
+
+    async def call(self, inputs: int, call_id: str = "fc-1") -> list[str]:
+        body = api_pb2.FunctionInput(args=b"x").SerializeToString()
+        call = Call(call_id, "fu-1", "ap-1", 4, None)
+        identifiers = await self.stores.calls.add(call, [(number, body) for number in range(inputs)])
+        await self.scheduler.add_demand("fu-1", inputs)
+        return identifiers
+
+    async def launched(self, count: int) -> list[str]:
+        async with asyncio.timeout(5):
+            while len(self.workforce.launched()) < count:
+                await asyncio.sleep(0.002)
+        return self.workforce.launched()
+
+    async def results(self, call_id: str = "fc-1") -> list[api_pb2.GenericResult]:
+        outputs = await self.stores.calls.outputs_after(call_id, 0, 1000)
+        return [api_pb2.FunctionGetOutputsItem.FromString(output.body).result for output in outputs]
+
+    async def exit(self, task_id: str, reason: ExitReason, code: int = 0) -> None:
+        await self.scheduler.container_exited(ContainerExited(task_id, code, reason, "", time.time()))
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    opened = House(tmp_path / "jiffy.db")
+    opened.open()
+    yield opened
+    await opened.close()
+
+
+async def test_an_input_launches_a_container_which_is_given_it(house: House) -> None:
+    await house.define()
+    (input_id,) = await house.call(1)
+    (task_id,) = await house.launched(1)
+    inputs = await house.scheduler.take_inputs(task_id, 1, "k")
+    assert inputs is not None and [entry.input_id for entry in inputs] == [input_id]
+
+
+async def test_a_waiting_container_is_given_a_new_input_at_once(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    (first,) = await house.scheduler.take_inputs(task_id, 1, "k") or []
+    await house.scheduler.record_outputs(task_id, [Result(first.input_id, 0, b"")])
+    waiting = asyncio.ensure_future(house.scheduler.take_inputs(task_id, 1, "k2"))
+    await asyncio.sleep(0.05)
+    await house.call(1, "fc-2")
+    assert await asyncio.wait_for(waiting, 2)
+    assert len(house.workforce.launched()) == 1
+
+
+async def test_a_container_that_waits_longer_than_the_window_is_let_go(house: House) -> None:
+    await house.define(autoscaler_settings=api_pb2.AutoscalerSettings(scaledown_window=1))
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    (entry,) = await house.scheduler.take_inputs(task_id, 1, "k") or []
+    await house.scheduler.record_outputs(task_id, [Result(entry.input_id, 0, b"")])
+    assert await asyncio.wait_for(house.scheduler.take_inputs(task_id, 1, "k2"), 5) is None
+
+
+async def test_why_nothing_is_launched_is_said_once_in_the_apps_log(house: House) -> None:
+    house.workforce.answer = Refusal("every worker is full", forever=False)
+    await house.define()
+    await house.call(1)
+    await house.call(1, "fc-2")
+    lines = await house.stores.logs.after("ap-1", 0)
+    assert [line.text for line in lines] == ["jiffy: f waits: every worker is full\n"]
+
+
+async def test_what_can_never_run_fails_with_the_reason(house: House) -> None:
+    house.workforce.answer = Refusal("no worker has 99 CPU", forever=True)
+    await house.define()
+    await house.call(1)
+    (result,) = await house.results()
+    assert "no worker has 99 CPU" in result.exception
+
+
+async def test_the_input_of_a_lost_container_runs_again_in_another(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    (first,) = await house.launched(1)
+    await house.scheduler.take_inputs(first, 1, "k")
+    await house.scheduler.containers_lost([first])
+    _, second = await house.launched(2)
+    (entry,) = await house.scheduler.take_inputs(second, 1, "k") or []
+    assert entry.losses == 1
+    assert house.workforce.reserved == {second}
+
+
+async def test_an_input_that_kills_every_container_is_given_up(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    for number in range(1, 4):
+        task_id = (await house.launched(number))[-1]
+        await house.scheduler.take_inputs(task_id, 1, "k")
+        await house.scheduler.containers_lost([task_id])
+    (result,) = await house.results()
+    assert "3 containers in a row" in result.exception
+
+
+async def test_a_process_that_exits_fails_the_input_that_it_ran(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    await house.scheduler.take_inputs(task_id, 1, "k")
+    await house.exit(task_id, ExitReason.FINISHED, 3)
+    (result,) = await house.results()
+    assert "exited with code 3" in result.exception
+
+
+async def test_a_function_that_never_starts_fails_what_waits_after_three_tries(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    for number in range(1, 4):
+        await house.exit((await house.launched(number))[-1], ExitReason.FINISHED, 1)
+    (result,) = await house.results()
+    assert "3 times in a row" in result.exception
+
+
+async def test_an_input_that_reaches_its_timeout_fails_and_its_container_is_stopped(house: House) -> None:
+    await house.define(timeout_secs=1)
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    await house.scheduler.take_inputs(task_id, 1, "k")
+    async with asyncio.timeout(5):
+        while not await house.results():
+            await asyncio.sleep(0.02)
+    (result,) = await house.results()
+    assert result.status == STATUS.GENERIC_STATUS_TIMEOUT
+    assert house.workforce.stopped() == [task_id]
+
+
+async def test_after_a_restart_a_container_goes_on_with_its_input(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    (entry,) = await house.scheduler.take_inputs(task_id, 1, "k") or []
+    await house.replace()
+    await house.scheduler.record_outputs(task_id, [Result(entry.input_id, 0, b"")])
+    assert await house.stores.calls.count_unfinished("fc-1") == 0
+    assert house.workforce.launched() == []
+
+
+async def test_a_server_that_died_before_it_requeued_leaves_that_to_the_next(house: House) -> None:
+    """Killed after the end of a container was recorded, before its inputs were let go."""
+    await house.define()
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    await house.scheduler.take_inputs(task_id, 1, "k")
+    await house.stores.tasks.end(task_id, "lost", time.time())
+    await house.replace()
+    await house.scheduler.adjust_all()
+    (successor,) = await house.launched(1)
+    assert await house.scheduler.take_inputs(successor, 1, "k")
+
+
+async def test_a_server_that_died_while_it_stopped_an_app_leaves_that_to_the_next(house: House) -> None:
+    """Killed after the stop was recorded, before inputs were terminated and containers told."""
+    await house.define()
+    await house.call(2)
+    task_id = (await house.launched(2))[0]
+    await house.scheduler.take_inputs(task_id, 1, "k")
+    await house.stores.apps.set_state("ap-1", api_pb2.APP_STATE_STOPPED, stopped=True)
+    await house.replace()
+    assert {result.status for result in await house.results()} == {STATUS.GENERIC_STATUS_TERMINATED}
+    assert len(await house.results()) == 2
+    await house.scheduler.stop_strays()
+    assert len(house.workforce.stopped()) == 2
+
+
+async def test_inputs_that_come_after_the_stop_of_their_app_are_terminated(house: House) -> None:
+    await house.define()
+    await house.stores.apps.set_state("ap-1", api_pb2.APP_STATE_STOPPED, stopped=True)
+    await house.call(1)
+    (result,) = await house.results()
+    assert result.status == STATUS.GENERIC_STATUS_TERMINATED
+    assert house.workforce.launched() == []
