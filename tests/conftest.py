@@ -10,7 +10,7 @@ import pytest
 
 from jiffy.runtime.kernel import filesystem_of
 from tests.bases import make_base, share_images
-from tests.inventory import Inventory, await_inventory, take_inventory
+from tests.inventory import Inventory, await_nothing_new, take_inventory
 from tests.servers import ServerUnderTest, write_program
 
 
@@ -51,7 +51,7 @@ def server(disk_folder: Path, host_before: Inventory) -> Iterator[ServerUnderTes
     running.start()
     yield running
     running.stop()
-    assert await_inventory(host_before) == host_before
+    assert await_nothing_new(host_before) == []
 
 
 @pytest.fixture

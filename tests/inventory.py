@@ -20,6 +20,12 @@ class Inventory:
     processes: frozenset[str]
     forwarding: str
 
+    def new_since(self, before: Inventory) -> list[str]:
+        """What is here and was not before; other instances of the host may have ended things meanwhile."""
+        kinds = ("mounts", "links", "tables", "groups", "processes")
+        found = [f"{kind}: {name}" for kind in kinds for name in getattr(self, kind) - getattr(before, kind)]
+        return [*found, *(["forwarding was changed"] if self.forwarding != before.forwarding else [])]
+
 
 def take_inventory() -> Inventory:
     mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines() if "jiffy" in line]
@@ -33,10 +39,10 @@ def take_inventory() -> Inventory:
     )
 
 
-def await_inventory(expected: Inventory, timeout: float = 15) -> Inventory:
-    """The inventory, once it is as expected, or after the timeout as it is."""
+def await_nothing_new(before: Inventory, timeout: float = 15) -> list[str]:
+    """What is left since then: at once when it is nothing, else after the timeout."""
     deadline = time.monotonic() + timeout
-    while (found := take_inventory()) != expected and time.monotonic() < deadline:
+    while (found := take_inventory().new_since(before)) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 

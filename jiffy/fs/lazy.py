@@ -4,7 +4,7 @@ Overlayfs looks here only for an object that the host's own directory lacks, and
 So a look-up fetches, verifies and publishes the object; an open passes reads through to the published file. Whoever comes
 later finds the object in the directory, and never asks here.
 
-The daemon runs in a process of its own (`python -m jiffy.fs.lazy`) on a descriptor that its parent keeps: when it dies,
+The daemon runs in a process of its own (`python -m jiffy.fs.lazy`) on descriptors that its parent keeps: when it dies,
 the next one goes on with the same mount. Files that the dead one had opened are still passed through by the kernel, which
 then refuses any other backing for them; so a ledger, kept by the parent too, tells the next daemon which backing each has.
 """
@@ -35,7 +35,6 @@ from jiffy.objects.tiers import Tiers
 
 logger = logging.getLogger(__name__)
 
-THREADS: Final = 16
 _FOREVER: Final = 86400 * 365
 _ROOT: Final = 1
 _FIRST_FOLDER: Final = 2
@@ -239,7 +238,7 @@ def _is_folder(node: int) -> bool:
 def main() -> None:
     """The daemon. `--successor`: the mount is in use, and the daemon that served it died."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--fuse-fd", type=int, required=True)
+    parser.add_argument("--fuse-fds", type=int, nargs="+", required=True)
     parser.add_argument("--objects", type=Path, required=True)
     parser.add_argument("--incoming", type=Path, required=True)
     parser.add_argument("--origin", default="")
@@ -252,8 +251,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     origin = HttpObjects(arguments.origin, read_token(arguments.token_file)) if arguments.origin else None
     tiers = Tiers(LocalObjects(arguments.objects, arguments.incoming), origin)
-    layer = LazyLayer(tiers, arguments.fuse_fd, Ledger(arguments.ledger_fd))
-    _run(layer, arguments.fuse_fd, successor=arguments.successor)
+    layer = LazyLayer(tiers, arguments.fuse_fds[0], Ledger(arguments.ledger_fd))
+    _run(layer, arguments.fuse_fds, successor=arguments.successor)
 
 
 def read_token(path: Path | None) -> str:
@@ -264,16 +263,14 @@ def read_token(path: Path | None) -> str:
     return f"{token['token_id']}:{token['token_secret']}"
 
 
-def _run(layer: LazyLayer, descriptor: int, *, successor: bool) -> None:
+def _run(layer: LazyLayer, descriptors: list[int], *, successor: bool) -> None:
+    """A thread for each descriptor."""
     if successor:
         try:
-            wire.send_resend(descriptor)
+            wire.send_resend(descriptors[0])
         except OSError as error:
             logger.warning("requests that the last daemon held are lost: %s", error)
-    threads = [threading.Thread(target=layer.serve, args=(descriptor,), daemon=True)]
-    for _ in range(THREADS - 1):
-        clone = wire.clone_device(descriptor)
-        threads.append(threading.Thread(target=layer.serve, args=(clone,), daemon=True))
+    threads = [threading.Thread(target=layer.serve, args=(descriptor,), daemon=True) for descriptor in descriptors]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -12,10 +12,14 @@ from typing import Final
 
 from jiffy.errors import UnavailableError
 from jiffy.fs.mount import mount_fuse, unmount
+from jiffy.fs.wire import clone_device
 
 logger = logging.getLogger(__name__)
 
 _READY_SECONDS: Final = 10.0
+_THREADS: Final = 16
+"""Descriptors of the daemon, one a thread. All are this process's: the kernel fails the requests that were taken from one
+that is closed, and they must wait for the next daemon instead."""
 
 
 class LazyMount:
@@ -30,7 +34,7 @@ class LazyMount:
             self._arguments += ["--origin", origin]
         if token_file is not None:
             self._arguments += ["--token-file", str(token_file)]
-        self._descriptor = -1
+        self._descriptors: list[int] = []
         self._ledger = -1
         self._daemon: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -43,7 +47,8 @@ class LazyMount:
 
     async def start(self) -> None:
         """Mount, start the daemon, and return when it answers."""
-        self._descriptor = mount_fuse(self._at, "jiffy")
+        first = mount_fuse(self._at, "jiffy")
+        self._descriptors = [first, *(clone_device(first) for _ in range(_THREADS - 1))]
         self._ledger = os.memfd_create("jiffy-ledger")
         await self._spawn()
         try:
@@ -62,7 +67,8 @@ class LazyMount:
         if self._daemon is not None and self._daemon.returncode is None:
             self._daemon.kill()
             await self._daemon.wait()
-        os.close(self._descriptor)
+        for descriptor in self._descriptors:
+            os.close(descriptor)
         os.close(self._ledger)
         unmount(self._at)
 
@@ -75,8 +81,8 @@ class LazyMount:
 
     async def _spawn(self, *options: str) -> None:
         self._daemon = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "jiffy.fs.lazy", "--fuse-fd", str(self._descriptor)),
+            *(sys.executable, "-m", "jiffy.fs.lazy", "--fuse-fds", *map(str, self._descriptors)),
             *("--ledger-fd", str(self._ledger), *self._arguments, *options),
             stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(self._descriptor, self._ledger),
+            pass_fds=(*self._descriptors, self._ledger),
         )

@@ -9,7 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from jiffy.cli.serve import serve
+from jiffy.errors import UnsupportedError
 from tests.servers import JIFFY, Outcome
 
 
@@ -81,3 +84,13 @@ def test_commands_that_are_not_used_are_not_loaded() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert "jiffy.server" not in done.stdout
     assert "jiffy.worker" not in done.stdout
+
+
+@pytest.mark.root
+def test_on_a_kernel_that_is_too_old_serving_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.release", lambda: "5.4.0-generic")
+    with pytest.raises(UnsupportedError, match=r"this kernel is too old: Linux 5\.4.*needs Linux 5\.15"):
+        CliRunner().invoke(serve, ["--data", str(tmp_path / "data")], catch_exceptions=False)
+    assert not (tmp_path / "data").exists()

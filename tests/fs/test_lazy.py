@@ -119,6 +119,17 @@ async def test_a_killed_daemon_is_replaced_and_open_files_go_on(host: ColdHost) 
             assert await read(host.root / f"file-{number}") == CONTENTS[f"file-{number}"]
 
 
+async def test_what_a_killed_daemon_was_fetching_is_fetched_by_the_next(host: ColdHost) -> None:
+    names = [f"file-{number}" for number in range(20, 26)]
+    host.origin.faults = ["hang"] * len(names)
+    readers = [asyncio.ensure_future(read(host.root / name)) for name in names]
+    while host.origin.faults:
+        await asyncio.sleep(0.01)
+    os.kill(host.mount.pid, signal.SIGKILL)
+    found = await asyncio.wait_for(asyncio.gather(*readers), 20)
+    assert found == [CONTENTS[name] for name in names]
+
+
 async def test_readers_that_wait_when_the_daemon_is_killed_get_right_bytes(host: ColdHost) -> None:
     os.kill(host.mount.pid, signal.SIGSTOP)
     readers = [asyncio.ensure_future(read(host.root / f"file-{number}")) for number in range(10, 16)]

@@ -17,6 +17,9 @@ class Origin:
         self.requests: list[str] = []
         self.token = "id:secret"
         self.lock = threading.Lock()
+        self.released = threading.Event()
+        """Ends the faults named `hang`."""
+
         self.url = ""
 
     def next_fault(self, path: str) -> str:
@@ -38,7 +41,10 @@ def serve_origin(objects: dict[str, bytes]) -> Iterator[Origin]:
                 self._answer(401, b"no")
                 return
             data = origin.objects.get(self.path.removeprefix("/objects/"))
-            if fault == "error":
+            if fault == "hang":
+                origin.released.wait()
+                self.connection.close()
+            elif fault == "error":
                 self._answer(500, b"broken")
             elif fault == "reset":
                 self.connection.close()
@@ -70,6 +76,7 @@ def serve_origin(objects: dict[str, bytes]) -> Iterator[Origin]:
     try:
         yield origin
     finally:
+        origin.released.set()
         server.shutdown()
         server.server_close()
         thread.join()

@@ -1,5 +1,7 @@
 """Programs that call functions: each is run by the unmodified client, in real containers."""
 
+from pathlib import Path
+
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -269,3 +271,69 @@ def test_a_coroutine_function_runs_as_well(server: ServerUnderTest, program: Pro
     )
     assert outcome.code == 0, outcome.output
     assert "sum 28" in outcome.output
+
+
+def test_spawned_calls_are_found_again_gathered_and_cancelled(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import time
+            import modal
+
+            app = modal.App("spawned", image=modal.Image.debian_slim())
+
+            @app.function()
+            def square(number: int) -> int:
+                return number * number
+
+            @app.function()
+            def sleep() -> None:
+                print("asleep")
+                time.sleep(600)
+
+            @app.local_entrypoint()
+            def main():
+                call = square.spawn(3)
+                print("found", modal.FunctionCall.from_id(call.object_id).get())
+                print("gathered", modal.FunctionCall.gather(square.spawn(4), square.spawn(5)))
+                print("each", square.for_each([1, 2]), sorted(square.starmap([(6,), (7,)])))
+                sleeper = sleep.spawn()
+                try:
+                    sleeper.get(timeout=0)
+                except TimeoutError:
+                    print("still asleep")
+                sleeper.cancel()
+                try:
+                    sleeper.get(timeout=30)
+                except modal.exception.RemoteError:
+                    print("woken")
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    for line in ("found 9", "gathered [16, 25]", "each None [36, 49]", "still asleep", "woken"):
+        assert line in outcome.output, outcome.output
+
+
+def test_a_limit_of_cpu_is_kept_by_the_kernel(server: ServerUnderTest, program: ProgramFolder) -> None:
+    run = server.begin(
+        program("""
+            import time
+            import modal
+
+            app = modal.App("limited", image=modal.Image.debian_slim())
+
+            @app.function(cpu=(0.25, 0.5))
+            def work() -> None:
+                print("at work")
+                time.sleep(3)
+
+            @app.local_entrypoint()
+            def main():
+                work.remote()
+        """)
+    )
+    run.await_line("at work")
+    group = f"jiffy-{server.data.instance}/ta-*"
+    first = [path.read_text().strip() for path in Path("/sys/fs/cgroup").glob(f"cpu/{group}/cpu.cfs_quota_us")]
+    second = [path.read_text().split()[0] for path in Path("/sys/fs/cgroup").glob(f"{group}/cpu.max")]
+    assert "50000" in first + second
+    assert run.finish().code == 0
