@@ -73,12 +73,17 @@ class DataDirectory:
 
     @property
     def server_lock(self) -> Path:
-        """Held by the server that runs here; its content is the server's pid."""
+        """Held by `jiffy serve`; its content is the pid, as of the other locks."""
         return self.root / "server.lock"
 
     @property
+    def serving_lock(self) -> Path:
+        """Held by the process that answers."""
+        return self.root / "serving.lock"
+
+    @property
     def worker_lock(self) -> Path:
-        """Held by the worker that runs here; its content is the worker's pid."""
+        """Held by the worker that runs here."""
         return self.root / "worker.lock"
 
     @property

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jiffy.cli.running import find_server
-from jiffy.cli.supervision import lock_holder
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnavailableError
+from jiffy.locks import lock_holder
 
 JIFFY = (sys.executable, "-m", "jiffy")
 
@@ -91,7 +91,8 @@ class ServerUnderTest:
         """SIGKILL everything at once, as a power cut would."""
         for pid in (self.pid, self.serving_pid, self.worker_pid):
             os.kill(pid, signal.SIGKILL)
-        while any(lock_holder(lock) for lock in (self.data.server_lock, self.data.worker_lock)):
+        locks = (self.data.server_lock, self.data.serving_lock, self.data.worker_lock)
+        while any(lock_holder(lock) for lock in locks):
             time.sleep(0.01)
 
     def kill_worker(self) -> None:

@@ -17,9 +17,10 @@ from typing import Final
 import click
 
 from jiffy.cli.running import RunningServer, data_option, find_server
-from jiffy.cli.supervision import hold_server_lock, keep_server, keep_worker, server_process, stop_worker
+from jiffy.cli.supervision import await_end_of_predecessor, keep_server, keep_worker, stop_worker
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, UnavailableError
+from jiffy.locks import hold_lock, lock_holder
 from jiffy.runtime.kernel import require_kernel
 from jiffy.server.listeners import open_listener
 
@@ -53,11 +54,11 @@ async def _serve(data: DataDirectory, host: str, port: int, worker: bool) -> Non
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    with (
-        hold_server_lock(data),
-        open_listener(host, port) as grpc_listener,
-        open_listener(host, grpc_listener.getsockname()[1] + 1) as http_listener,
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(hold_lock(data.server_lock, "server"))
+        await await_end_of_predecessor(data)
+        grpc_listener = stack.enter_context(open_listener(host, port))
+        http_listener = stack.enter_context(open_listener(host, grpc_listener.getsockname()[1] + 1))
         server = asyncio.ensure_future(keep_server(data, grpc_listener, http_listener))
         keeper = asyncio.ensure_future(keep_worker(data)) if worker else None
         click.echo(f"jiffy serves http://{host}:{grpc_listener.getsockname()[1]}", err=True)
@@ -75,7 +76,7 @@ async def _cancel(job: asyncio.Future[None]) -> None:
 
 
 def _serve_in_background(data: DataDirectory, host: str, port: int, worker: bool) -> None:
-    if server_process(data) is None:
+    if lock_holder(data.server_lock) is None:
         _start(data, host, port, worker)
     server = _await_ready(data, worker)
     click.echo(f"jiffy serves {server.url} (process {server.pid}, log {data.logs / 'server.log'})")

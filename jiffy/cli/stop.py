@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 
 from jiffy.cli.running import data_option
-from jiffy.cli.supervision import lock_holder, server_process
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnavailableError
+from jiffy.locks import lock_holder
 
 
 @click.command()
@@ -21,7 +21,8 @@ from jiffy.errors import UnavailableError
 def stop(data: Path, timeout: float) -> None:
     """Stop the server and its worker; containers end, inputs that were accepted wait for the next start."""
     directory = DataDirectory(data)
-    holders = [pid for pid in (server_process(directory), lock_holder(directory.worker_lock)) if pid is not None]
+    locks = (directory.server_lock, directory.worker_lock)
+    holders = [pid for lock in locks if (pid := lock_holder(lock)) is not None]
     if not holders:
         click.echo(f"nothing runs on {directory.root}")
         return

@@ -1,61 +1,38 @@
-"""The processes of one data directory: a lock each says which runs, and `serve` keeps a worker running."""
+"""The processes that `jiffy serve` keeps running: one that serves, and a worker. A lock each says which runs."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError
+from jiffy.locks import lock_holder
 
 logger = logging.getLogger(__name__)
 
 _PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 10.0
+_END_SECONDS: Final = 20.0
 
 
-def lock_holder(path: Path) -> int | None:
-    """The process that holds a lock file, None when nobody does. The holder writes its pid into the file."""
-    try:
-        with path.open("r") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(file.read().strip() or 0) or None
-    except FileNotFoundError:
-        return None
-    return None
-
-
-def server_process(data: DataDirectory) -> int | None:
-    return lock_holder(data.server_lock)
-
-
-@contextmanager
-def hold_server_lock(data: DataDirectory) -> Iterator[None]:
-    """One server a data directory; ConflictError when another runs."""
-    with data.server_lock.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = lock_holder(data.server_lock)
+async def await_end_of_predecessor(data: DataDirectory) -> None:
+    """A serving process outlives its killed parent by a moment, and holds its listeners as long."""
+    deadline = asyncio.get_running_loop().time() + _END_SECONDS
+    while (pid := lock_holder(data.serving_lock)) is not None:
+        if asyncio.get_running_loop().time() > deadline:
             raise ConflictError(
-                f"a server runs on {data.root} already", why=f"process {holder}", hint="`jiffy stop` ends it"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
+                f"an earlier server still runs on {data.root}", why=f"process {pid}", hint=f"end it: kill -9 {pid}"
+            )
+        await asyncio.sleep(0.02)
 
 
 async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.socket) -> None:

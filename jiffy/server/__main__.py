@@ -15,6 +15,7 @@ import click
 
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
+from jiffy.locks import hold_lock
 from jiffy.server.serve import Listeners, run_server
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -45,8 +46,9 @@ async def _serve(data: DataDirectory, listeners: Listeners) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    async with run_server(data, listeners):
-        await ended.wait()
+    with hold_lock(data.serving_lock, "server"):
+        async with run_server(data, listeners):
+            await ended.wait()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -285,12 +285,18 @@ class Scheduler:
         for task_id in task_ids:
             await self._end(task_id, ExitReason.LOST, 0, "its worker is gone")
 
+    def stop_given_up(self, worker_id: str, task_ids: Iterable[str]) -> None:
+        """A worker that was taken for lost is back, with containers whose inputs run elsewhere by now."""
+        for task_id in task_ids:
+            self._workforce.send(worker_id, StopContainer(task_id, "it was given up", 0))
+
     async def _end(self, task_id: str, reason: ExitReason, exit_code: int, detail: str) -> None:
         text = f"{reason}: {detail}" if detail else str(reason)
-        if not await self._stores.tasks.end(task_id, text, time.time()):
+        is_news = await self._stores.tasks.end(task_id, text, time.time())
+        self._workforce.free(task_id)
+        if not is_news:
             return
         task = self._tasks.pop(task_id, None)
-        self._workforce.free(task_id)
         if task is not None:
             task.cancel_timers()
             pool = await self.pool(task.function_id)

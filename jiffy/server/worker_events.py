@@ -36,7 +36,8 @@ class WorkerEvents:
         self._close_bridge = close_bridge
 
     async def worker_connected(self, event: WorkerConnected) -> None:
-        """Containers that the worker does not know are lost; work that waited for room may start."""
+        """Containers that the worker does not know are lost, those that were given up are stopped; work that waited
+        for room may start."""
         try:
             await self._open_bridge(event)
         except JiffyError as error:
@@ -45,6 +46,7 @@ class WorkerEvents:
         live = await self._stores.tasks.live()
         unknown = [task for task in live if task.worker_id == event.worker_id and task.task_id not in known]
         await self._scheduler.containers_lost([task.task_id for task in unknown if self._was_ordered(task)])
+        self._scheduler.stop_given_up(event.worker_id, known - {task.task_id for task in live})
         await self._scheduler.adjust_all()
 
     def _was_ordered(self, stored: Task) -> bool:

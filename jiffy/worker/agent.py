@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,8 +14,8 @@ from typing import Final
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import WorkerConnected, WorkerReported
 from jiffy.datadir import DataDirectory
-from jiffy.errors import ConflictError
 from jiffy.identifiers import random_id
+from jiffy.locks import hold_lock
 from jiffy.runtime import cgroups
 from jiffy.runtime.network import GATEWAY
 from jiffy.worker.connection import Connection, local_server, read_token
@@ -53,7 +50,7 @@ class Agent:
             asyncio.get_running_loop().add_signal_handler(number, self._ended.set)
         origin = Origin(self._server, self._token_file) if self._server else None
         outbox = self._connection.outbox
-        with _hold_lock(self._data.worker_lock):
+        with hold_lock(self._data.worker_lock, "worker"):
             async with open_host(self._data, origin, outbox.put, outbox.is_full) as self._host:
                 logger.info("worker %s runs on %s with %s", self._worker_id, self._data.root, self._host.runtime.name)
                 await self._serve()
@@ -138,17 +135,3 @@ class Agent:
         deadline = time.monotonic() + _FLUSH_SECONDS
         while self._connection.connected and not self._connection.outbox.is_empty() and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
-
-
-@contextmanager
-def _hold_lock(path: Path) -> Iterator[None]:
-    """One worker a data directory; its pid is in the lock file."""
-    with path.open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ConflictError(f"another worker runs on {path.parent}", hint="`jiffy stop` ends it") from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        yield

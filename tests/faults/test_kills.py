@@ -126,9 +126,7 @@ def test_the_worker_of_a_dead_server_is_found_by_the_next_one(
     fresh_server: ServerUnderTest, program: ProgramFolder
 ) -> None:
     worker = fresh_server.worker_pid
-    serving = fresh_server.serving_pid
     os.kill(fresh_server.pid, signal.SIGKILL)
-    await_end(serving)
     fresh_server.start()
     assert fresh_server.worker_pid == worker
     outcome = fresh_server.run(program(WORK), "--seconds", "0")

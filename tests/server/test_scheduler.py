@@ -12,11 +12,12 @@ import pytest
 from modal_proto import api_pb2
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
-from jiffy.core.events import ContainerExited, ExitReason
+from jiffy.core.events import ContainerExited, ExitReason, WorkerConnected
 from jiffy.core.placement import Need, Refusal
 from jiffy.server.bells import Bells
 from jiffy.server.pools import Pool
-from jiffy.server.scheduler import Scheduler
+from jiffy.server.scheduler import HEARTBEAT_GRACE, Scheduler
+from jiffy.server.worker_events import WorkerEvents
 from jiffy.store.calls import Call, Result
 from jiffy.store.functions import StoredFunction
 from jiffy.store.stores import Stores, open_stores
@@ -60,7 +61,9 @@ class House:
 
     def open(self) -> None:
         self.stores: Stores = open_stores(self.path)
-        self.scheduler = Scheduler(self.stores, self.workforce, self._prepare, Bells())
+        bells = Bells()
+        self.scheduler = Scheduler(self.stores, self.workforce, self._prepare, bells)
+        self.events = WorkerEvents(self.stores, self.scheduler, bells, _nothing, _nothing)
 
     async def close(self) -> None:
         await self.scheduler.close()
@@ -101,6 +104,13 @@ class House:
 
     async def exit(self, task_id: str, reason: ExitReason, code: int = 0) -> None:
         await self.scheduler.container_exited(ContainerExited(task_id, code, reason, "", time.time()))
+
+
+async def _nothing(subject: object) -> None: ...
+
+
+def hello(*containers: str) -> WorkerConnected:
+    return WorkerConnected("wo-1", containers, 1, "172.21.0.1", 9900, 3, 9901, 4, 2000, 2**30)
 
 
 @pytest.fixture
@@ -258,3 +268,50 @@ async def test_inputs_that_come_after_the_stop_of_their_app_are_terminated(house
     (result,) = await house.results()
     assert result.status == STATUS.GENERIC_STATUS_TERMINATED
     assert house.workforce.launched() == []
+
+
+async def test_a_container_that_its_worker_does_not_know_is_lost(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    await house.events.worker_connected(hello())
+    assert house.scheduler.peek_task(task_id) is not None, "the order may still be on its way"
+    await house.replace()
+    await house.events.worker_connected(hello())
+    assert house.scheduler.peek_task(task_id) is None
+    assert len(await house.launched(1)) == 1
+
+
+async def test_a_container_that_was_given_up_is_stopped_when_its_worker_comes_back(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    await house.scheduler.take_inputs(task_id, 1, "k")
+    await house.events.worker_lost("wo-1")
+    await house.events.worker_connected(hello(task_id))
+    assert house.workforce.stopped() == [task_id]
+
+
+async def test_an_exit_that_the_last_server_recorded_but_did_not_act_on_is_acted_on(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    await house.scheduler.take_inputs(task_id, 1, "k")
+    event = (1, ContainerExited(task_id, 1, ExitReason.FINISHED, "", time.time()))
+    await house.stores.tasks.apply("wo-1", [event])
+    await house.replace()
+    await house.events.events_arrived("wo-1", [event])
+    (result,) = await house.results()
+    assert "exited with code 1" in result.exception
+
+
+async def test_a_container_whose_process_hangs_is_stopped(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    await house.scheduler.take_inputs(task_id, 1, "k")
+    await house.scheduler.stop_silent_tasks()
+    assert house.workforce.stopped() == []
+    house.scheduler.find_task(task_id).heartbeat_at -= HEARTBEAT_GRACE + 1
+    await house.scheduler.stop_silent_tasks()
+    assert house.workforce.stopped() == [task_id]
