@@ -72,6 +72,11 @@ class DataDirectory:
         return self.root / "token.json"
 
     @property
+    def signing_key(self) -> Path:
+        """Signs the short-lived tokens that clients are given; readable by its owner only."""
+        return self.root / "signing.key"
+
+    @property
     def server_lock(self) -> Path:
         """Held by `jiffy serve`; its content is the pid, as of the other locks."""
         return self.root / "server.lock"

@@ -1,4 +1,4 @@
-"""Environments, sessions and tokens of the API, as far as one workspace with one environment needs them."""
+"""Environments of the API, as far as one workspace with one environment needs them, and the greeting."""
 
 from __future__ import annotations
 

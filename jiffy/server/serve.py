@@ -37,6 +37,7 @@ from jiffy.server.launches import Launches
 from jiffy.server.mounts import Mounts
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.service import AnyStream, Service
+from jiffy.server.tokens import Tokens
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.server.workers import Workers
 from jiffy.store.stores import Stores, open_stores
@@ -92,7 +93,7 @@ async def run_server(data: DataDirectory, listeners: Listeners) -> AsyncIterator
         await _ensure_token(data, stores)
         objects = LocalObjects(data.objects, data.incoming)
         await asyncio.to_thread(objects.sweep)
-        parts = _assemble(stores, objects, listeners)
+        parts = _assemble(stores, objects, Tokens(data.signing_key), listeners)
         stack.push_async_callback(parts.scheduler.close)
         stack.push_async_callback(parts.builds.close)
         stack.push_async_callback(parts.bridges.close_all)
@@ -117,7 +118,7 @@ class _Parts:
     application: web.Application
 
 
-def _assemble(stores: Stores, objects: LocalObjects, listeners: Listeners) -> _Parts:
+def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: Listeners) -> _Parts:
     bells = Bells()
     workers = Workers()
     builds = Builds(stores, objects, bells)
@@ -127,6 +128,7 @@ def _assemble(stores: Stores, objects: LocalObjects, listeners: Listeners) -> _P
     apps = Apps(stores, scheduler, bells, listeners.http_url)
     nouns: list[object] = [
         Environments(),
+        tokens,
         apps,
         Functions(stores, scheduler),
         Calls(stores, scheduler, bells),

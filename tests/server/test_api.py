@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 import aiohttp
+import jwt
 import pytest
 from google.protobuf import message_factory
 from google.protobuf.empty_pb2 import Empty
@@ -72,6 +73,17 @@ async def test_only_tokens_of_this_server_are_let_in(api: Api, change: dict[str,
 
 async def test_a_client_is_greeted(api: Api) -> None:
     assert await status_of(api.stub.ClientHello(Empty(), metadata=api.metadata)) == (None, "")
+
+
+async def test_a_client_is_given_a_token_that_ends_soon_and_is_signed(api: Api) -> None:
+    request = api_pb2.AuthTokenGetRequest()
+    token = (await api.stub.AuthTokenGet(request, metadata=api.metadata)).token
+    claims = jwt.decode(token, api.data.signing_key.read_text(), ["HS256"])
+    assert claims["sub"] == api.metadata["x-modal-token-id"]
+    assert 0 < claims["exp"] - time.time() <= 1200
+    with pytest.raises(jwt.InvalidSignatureError):
+        jwt.decode(token, "another key of the same length as ours", ["HS256"])
+    assert api.data.signing_key.stat().st_mode & 0o077 == 0
 
 
 async def test_what_is_not_there_yet_says_so_in_a_sentence(api: Api) -> None:
