@@ -89,9 +89,9 @@ def run(data: DataDirectory, samples: int) -> Report:
         _run_program(program, server)
         runs = [_run_program(program, server) for _ in range(samples)]
         imports = [_time(sys.executable, "-c", "import modal") for _ in range(samples)]
-        base = asyncio.run(_find_base(data))
+        index, base = asyncio.run(_find_base(data))
         copy = scratch.root / "copy"
-        _unpack(Index.from_file(LocalObjects(data.objects, data.incoming).path(base)), data, copy)
+        _unpack(Index.from_file(LocalObjects(data.objects, data.incoming).path(index)), data, copy)
         cold, warm, peer = _measure(scratch, Origin(server.http_url, data.token), base, copy, samples)
     figures = [
         *(_beside("warm", name, warm, peer, _REACH if name == "first instruction" else 0.0) for name in _PROGRAMS),
@@ -140,13 +140,16 @@ def _time(*command: str, environment: dict[str, str] | None = None) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-async def _find_base(data: DataDirectory) -> str:
+async def _find_base(data: DataDirectory) -> tuple[str, str]:
+    """The digests of the base's index and of its image."""
     stores = open_stores(data.database)
     try:
         python = f"{sys.version_info.major}.{sys.version_info.minor}"
         made = await stores.images.find_made(f"base/python/{python}")
         assert made is not None, "the program before this made it"
-        return made["index"]
+        image = await stores.images.find_made(f"erofs/{made['index']}")
+        assert image is not None, "and this"
+        return made["index"], image["index"]
     finally:
         stores.close()
 
@@ -201,8 +204,7 @@ async def _take_turn(
 
 
 def _forget_all(scratch: DataDirectory) -> None:
-    for folder in (scratch.objects, scratch.erofs):
-        shutil.rmtree(folder)
+    shutil.rmtree(scratch.objects)
     scratch.create()
 
 

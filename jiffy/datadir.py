@@ -43,11 +43,6 @@ class DataDirectory:
         return self.root / "incoming"
 
     @property
-    def erofs(self) -> Path:
-        """EROFS images, each named by the digest of its index."""
-        return self.root / "erofs"
-
-    @property
     def containers(self) -> Path:
         """One folder per live container: bundle, upper, work, root."""
         return self.root / "containers"
@@ -103,4 +98,4 @@ class DataDirectory:
             folder.mkdir(exist_ok=True)
 
     def _folders(self) -> tuple[Path, ...]:
-        return (self.objects, self.incoming, self.erofs, self.containers, self.mounts, self.runtime, self.logs)
+        return (self.objects, self.incoming, self.containers, self.mounts, self.runtime, self.logs)

@@ -17,7 +17,7 @@ class Resources:
 class LaunchContainer:
     """Start one container.
 
-    `layers` are digests of index objects, bottom first; the worker merges them into one root.
+    `layers` are digests of EROFS images, bottom first; the worker mounts them as one root.
     `files` are small files that appear read-only in the container: absolute path -> bytes.
     `{server}` in an environment value becomes the address at which the container reaches the server.
     """

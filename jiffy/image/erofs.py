@@ -11,7 +11,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import BinaryIO, Final
+from typing import Final, Protocol
 
 from jiffy.image.index import Entry, Index, Kind
 from jiffy.objects.base import object_path
@@ -64,6 +64,12 @@ _METACOPY: Final = b"trusted.overlay.metacopy"
 _REDIRECT: Final = b"trusted.overlay.redirect"
 
 
+class Output(Protocol):
+    """What an image is written to, from its start."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
 @dataclass(slots=True)
 class _Inode:
     """One inode on its way to the image. `blocks` are whole blocks of data, `tail` follows the inode itself."""
@@ -90,8 +96,8 @@ class _Inode:
         return (_EXTENDED.size if self.extended else _COMPACT.size) + len(self.xattrs)
 
 
-def write_erofs(index: Index, output: BinaryIO) -> None:
-    """Write the image of an index, from where `output` stands. The same index gives the same bytes."""
+def write_erofs(index: Index, output: Output) -> None:
+    """Write the image of an index. The same index gives the same bytes."""
     inodes = _collect(index)
     time, nanoseconds = divmod(_commonest_time(inodes), 10**9)
     for inode in inodes:
@@ -106,9 +112,9 @@ def write_erofs(index: Index, output: BinaryIO) -> None:
     metadata[_SUPERBLOCK_OFFSET : _SUPERBLOCK_OFFSET + _SUPERBLOCK.size] = _superblock(
         root=inodes[0].nid, count=len(inodes), time=time, nanoseconds=nanoseconds, blocks=blocks, shared=shared_block
     )
-    output.write(metadata)
+    output.write(bytes(metadata))
     output.write(_shared_xattrs().ljust(BLOCK, b"\0"))
-    output.write(data)
+    output.write(bytes(data))
 
 
 def _collect(index: Index) -> list[_Inode]:

@@ -18,6 +18,7 @@ from jiffy.identifiers import derived_id
 from jiffy.image.bytecode import Compiler
 from jiffy.image.client import client_index, dependencies_index
 from jiffy.image.debian import bootstrap_python, parse_base_name
+from jiffy.image.erofs import write_erofs
 from jiffy.image.graft import graft
 from jiffy.image.index import Index, encode_index
 from jiffy.image.recipe import Recipe, read_recipe
@@ -51,6 +52,7 @@ class Builds:
         self._builds: dict[str, Build] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._grafts: dict[tuple[str, ...], str] = {}
+        self._images: dict[str, str] = {}
 
     def build(self, image: StoredImage, client_version: str) -> Build:
         """The build of an image, started if it is not under way. A failed one is tried again."""
@@ -89,6 +91,18 @@ class Builds:
 
     def _compiler(self, content: ImageContent) -> Compiler:
         return Compiler(content.python, content.layers[0], self._objects)
+
+    async def erofs_image(self, index: str) -> str:
+        """The EROFS image of an index: an object too, written once for all hosts."""
+        if (known := self._images.get(index)) is None:
+            made = await self._make(f"erofs/{index}", lambda: asyncio.to_thread(self._write_erofs, index))
+            known = self._images[index] = made["index"]
+        return known
+
+    def _write_erofs(self, index: str) -> str:
+        with self._objects.writer() as writer:
+            write_erofs(self.load_index(index), writer)
+            return writer.publish()[0]
 
     async def graft_layer(self, lowers: tuple[str, ...], layer: str) -> str:
         """The index of a layer made to fit on others (bottom first): their links followed, their folders kept."""

@@ -37,13 +37,17 @@ class Launches:
         arguments = await self._arguments(pool, task_id)
         return LaunchContainer(
             task_id=task_id,
-            layers=await self._layers(pool.definition, image, image.content),
+            layers=await self._images(pool.definition, image, image.content),
             argv=(*image.content.entrypoint, "python", "-m", "modal._container_entrypoint"),
             environment=self._environment(pool, task_id, image.content),
             working_directory=image.content.working_directory or _HOME,
             files={_ARGUMENTS: arguments.SerializeToString()},
             resources=Resources(pool.settings.memory_limit_bytes, pool.settings.cpu_limit_millis),
         )
+
+    async def _images(self, definition: api_pb2.Function, image: StoredImage, content: ImageContent) -> tuple[str, ...]:
+        layers = await self._layers(definition, image, content)
+        return tuple([await self._builds.erofs_image(layer) for layer in layers])
 
     async def _layers(self, definition: api_pb2.Function, image: StoredImage, content: ImageContent) -> tuple[str, ...]:
         """Bottom first: the image, the client's dependencies, the client, the program's files in one layer."""

@@ -1,14 +1,13 @@
-"""Roots of containers: layers of indexes, mounted by the kernel.
+"""Roots of containers: layers that are EROFS images, mounted by the kernel.
 
-Each index has an EROFS image, written once and kept; its mount is shared by all containers that have the layer. A root is
-one overlay of a fresh upper folder, those mounts, the host's objects and the lazy layer. Nothing is ever copied.
+An image is an object; its mount is shared by all containers that have the layer. A root is one overlay of a fresh upper
+folder, those mounts, the host's objects and the lazy layer. Nothing is ever copied.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from typing import Final
 
 from jiffy.datadir import DataDirectory
 from jiffy.fs.mount import mount_erofs, mount_overlay, unmount
-from jiffy.image.erofs import write_erofs
-from jiffy.image.index import Index
 from jiffy.objects.base import Digest
 from jiffy.objects.tiers import Tiers
 
@@ -99,25 +96,9 @@ class Roots:
             self._layers[digest].users += 1
 
     def _mount_layer(self, digest: Digest) -> None:
-        image = self._data.erofs / f"{digest}.erofs"
-        if not image.exists():
-            self._write_image(digest, image)
         at = self._data.mounts / digest
         at.mkdir(exist_ok=True)
-        mount_erofs(image, at)
-
-    def _write_image(self, digest: Digest, image: Path) -> None:
-        """Written aside, synced and renamed: a half-written image is never mounted."""
-        index = Index.from_file(self._tiers.ensure(digest))
-        temporary = self._data.incoming / f"{os.getpid()}-{digest}.erofs"
-        try:
-            with temporary.open("wb") as file:
-                write_erofs(index, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.rename(image)
-        finally:
-            temporary.unlink(missing_ok=True)
+        mount_erofs(self._tiers.ensure(digest), at)
 
     def _mount_now(self, root: Root) -> None:
         upper, work = root.folder / "upper", root.folder / "work"

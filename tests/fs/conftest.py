@@ -32,6 +32,7 @@ class ColdHost:
     lazy: Path
     mount: LazyMount
     root: Path
+    image: Path
 
     def digest(self, name: str) -> str:
         return hashlib.sha256(CONTENTS[name]).hexdigest()
@@ -60,7 +61,7 @@ async def host(tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
     await mount.start()
     try:
         with mounted_root(_tree(), [objects.root, lazy], tmp_path) as root:
-            yield ColdHost(objects, origin, lazy, mount, root)
+            yield ColdHost(objects, origin, lazy, mount, root, tmp_path / "image")
     finally:
         await mount.stop()
 
