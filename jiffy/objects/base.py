@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from typing import Final
 
 from jiffy.errors import InvalidError
@@ -10,6 +11,11 @@ from jiffy.errors import InvalidError
 Digest = str
 """64 lowercase hex digits."""
 
+DIGEST_BYTES: Final = 32
+BATCH_LENGTH: Final = struct.Struct("<Q")
+"""Before each object of a batch: its length, or ABSENT."""
+
+ABSENT: Final = 2**64 - 1
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 

@@ -5,17 +5,19 @@ from __future__ import annotations
 import logging
 import random
 import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, UnavailableError
-from jiffy.objects.base import Digest
+from jiffy.objects.base import ABSENT, BATCH_LENGTH, Digest
 from jiffy.objects.local import ObjectWriter
 
 logger = logging.getLogger(__name__)
 
+Receive = Callable[[Digest, Iterable[bytes]], None]
 _CHUNK: Final = 2**18
 _CONNECTIONS: Final = 32
 _FIRST_PAUSE: Final = 0.05
@@ -59,6 +61,27 @@ class HttpObjects:
             pause = min(_LONGEST_PAUSE, pause * 2)
         self._stream(digest, response, writer)
 
+    def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
+        """Ask for many objects at once; `receive` is called for each that the server has, in order, with its content in
+        parts, all of which it must take. Raises UnavailableError or CorruptError when the answer breaks off."""
+        body = b"".join(map(bytes.fromhex, digests))
+        try:
+            response = self._pool.request("POST", f"{self._url}/objects", body=body, preload_content=False)
+        except HTTPError as error:
+            raise UnavailableError(f"no objects from {self._url}", why=_describe(error)) from error
+        try:
+            if response.status != 200:
+                raise UnavailableError(f"no objects from {self._url}", why=f"it answered {response.status}")
+            for digest in digests:
+                (length,) = BATCH_LENGTH.unpack(b"".join(_parts(response, BATCH_LENGTH.size)))
+                if length != ABSENT:
+                    receive(digest, _parts(response, length))
+            response.drain_conn()
+        except HTTPError as error:
+            raise CorruptError("a batch of objects broke off", why=_describe(error)) from error
+        finally:
+            response.release_conn()
+
     def _stream(self, digest: Digest, response: urllib3.BaseHTTPResponse, writer: ObjectWriter) -> None:
         try:
             for chunk in response.stream(_CHUNK):
@@ -74,6 +97,15 @@ class HttpObjects:
         if response.status in (401, 403):
             raise UnauthenticatedError(f"{self._url} refused the token", hint="give the worker the server's token")
         return f"it answered {response.status}"
+
+
+def _parts(response: urllib3.BaseHTTPResponse, length: int) -> Iterator[bytes]:
+    while length:
+        part = response.read(min(length, _CHUNK))
+        if not part:
+            raise CorruptError("a batch of objects broke off", why=f"{length} bytes of one are missing")
+        length -= len(part)
+        yield part
 
 
 def _describe(error: HTTPError) -> str:

@@ -59,12 +59,16 @@ class ObjectWriter:
         return digest, self._size
 
     def publish(self, expected: Digest | None = None) -> tuple[Digest, int]:
-        """Sync and make visible; gives digest and size. CorruptError when the digest is not the expected one."""
+        """Sync if the store is durable, and make visible; gives digest and size. CorruptError when the digest is not the
+        expected one."""
         digest, size = self.seal(expected)
-        with _explain_full_disk():
-            os.fsync(self._file.fileno())
-        self.move_to(self._store.path(digest))
-        _sync_directory(self._store.path(digest).parent)
+        target = self._store.path(digest)
+        if self._store.durable:
+            with _explain_full_disk():
+                os.fsync(self._file.fileno())
+        self.move_to(target)
+        if self._store.durable:
+            _sync_directory(target.parent)
         return digest, size
 
     def move_to(self, target: Path) -> None:
@@ -119,7 +123,7 @@ class ObjectBatch:
         if not self._sealed:
             return
         with _explain_full_disk():
-            _sync_filesystem(self._store.incoming)
+            sync_filesystem(self._store.incoming)
             parents = {self._store.path(digest).parent for digest in self._sealed}
             for parent in parents:
                 parent.mkdir(parents=True, exist_ok=True)
@@ -150,11 +154,13 @@ class BatchWriter(ObjectWriter):
 
 
 class LocalObjects:
-    """The objects below `root`; `incoming` is on the same filesystem and holds what is being written."""
+    """The objects below `root`; `incoming` is on the same filesystem and holds what is being written. Those of a cache are
+    not `durable`: they can be had again, and objects/recovery.py drops what a crash of the machine broke."""
 
-    def __init__(self, root: Path, incoming: Path) -> None:
+    def __init__(self, root: Path, incoming: Path, *, durable: bool = True) -> None:
         self.root = root
         self.incoming = incoming
+        self.durable = durable
 
     def path(self, digest: Digest) -> Path:
         return self.root / object_path(digest)
@@ -234,7 +240,7 @@ def _sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _sync_filesystem(path: Path) -> None:
+def sync_filesystem(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         if ctypes.CDLL(None, use_errno=True).syncfs(descriptor) != 0:

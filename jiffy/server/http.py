@@ -11,6 +11,7 @@ from aiohttp import web
 from jiffy.errors import ExhaustedError, InvalidError, JiffyError, NotFoundError, UnauthenticatedError
 from jiffy.objects.base import check_digest
 from jiffy.objects.local import LocalObjects
+from jiffy.server.batches import serve_batch
 from jiffy.server.blobs import Blobs
 from jiffy.server.workers import Workers
 
@@ -41,6 +42,10 @@ def full_application(
             raise NotFoundError(f"no object {request.match_info['digest']}")
         return web.FileResponse(path)
 
+    async def get_batch(request: web.Request) -> web.StreamResponse:
+        await _require_token(request, check_token)
+        return await serve_batch(request, objects)
+
     async def connect_worker(request: web.Request) -> web.StreamResponse:
         await _require_token(request, check_token)
         return await workers.serve(request)
@@ -49,6 +54,7 @@ def full_application(
         return web.json_response(describe())
 
     application.router.add_get("/objects/{digest}", get_object)
+    application.router.add_post("/objects", get_batch)
     application.router.add_get("/worker", connect_worker)
     application.router.add_get("/health", health)
     return application

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from jiffy.objects.base import ABSENT, BATCH_LENGTH, DIGEST_BYTES
+
 
 class Origin:
     """`faults` are used up one per request: what to do instead of answering well."""
@@ -56,6 +58,24 @@ def serve_origin(objects: dict[str, bytes]) -> Iterator[Origin]:
                 self._answer(200, bytes([data[0] ^ 1]) + data[1:])
             else:
                 self._answer(200, data)
+
+        def do_POST(self) -> None:
+            fault = origin.next_fault(self.path)
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            digests = [body[start : start + DIGEST_BYTES].hex() for start in range(0, len(body), DIGEST_BYTES)]
+            answer = bytearray()
+            for digest in digests:
+                data = origin.objects.get(digest)
+                answer += BATCH_LENGTH.pack(ABSENT if data is None else len(data)) + (data or b"")
+            if fault == "hang":
+                origin.released.wait()
+                self.connection.close()
+            elif fault == "error":
+                self._answer(500, b"broken")
+            elif fault == "flip":
+                self._answer(200, bytes(answer[:-1]) + bytes([answer[-1] ^ 1]))
+            else:
+                self._answer(200, bytes(answer), sent=len(answer) // 2 if fault == "truncate" else None)
 
         def _answer(self, status: int, data: bytes, sent: int | None = None) -> None:
             self.send_response(status)

@@ -1,0 +1,58 @@
+"""A cache after a crash of the machine: what was written since the last sync may be broken, and is dropped if it is.
+
+Objects of a cache are published without a sync of their own. A marker says when all were synced last, and in which boot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Final
+
+from jiffy.objects.local import LocalObjects, sync_filesystem
+
+logger = logging.getLogger(__name__)
+
+_BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
+_SLACK: Final = 2.0
+"""Seconds by which a file's change may seem to be before it happened."""
+
+
+class Marker:
+    """The file at `path`, about a store of objects."""
+
+    def __init__(self, path: Path, objects: LocalObjects) -> None:
+        self._path = path
+        self._objects = objects
+
+    def recover(self) -> int:
+        """Drop objects that are not whole, if the machine was started anew since the marker; gives how many."""
+        try:
+            marked = json.loads(self._path.read_text())
+            boot, synced_at = str(marked["boot"]), float(marked["synced_at"])
+        except (OSError, ValueError, KeyError, TypeError):
+            boot, synced_at = "", 0.0
+        dropped = 0 if boot == _BOOT.read_text() else self._drop_broken(synced_at - _SLACK)
+        self.sync()
+        return dropped
+
+    def sync(self) -> None:
+        """All that is here now is safe."""
+        now = time.time()
+        sync_filesystem(self._objects.root)
+        temporary = self._path.with_suffix(".new")
+        temporary.write_text(json.dumps({"boot": _BOOT.read_text(), "synced_at": now}))
+        temporary.rename(self._path)
+
+    def _drop_broken(self, since: float) -> int:
+        dropped = 0
+        for digest in self._objects:
+            path = self._objects.path(digest)
+            if path.stat().st_ctime >= since and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+                logger.warning("object %s was broken by a crash", digest)
+                path.unlink()
+                dropped += 1
+        return dropped

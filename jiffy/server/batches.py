@@ -1,0 +1,58 @@
+"""Many objects in one answer, for hosts that know what they will read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from jiffy.errors import InvalidError
+from jiffy.objects.base import ABSENT, BATCH_LENGTH, DIGEST_BYTES, Digest
+from jiffy.objects.local import LocalObjects
+
+MOST_OBJECTS: Final = 20_000
+_PIECE: Final = 2**20
+
+
+async def serve_batch(request: web.Request, objects: LocalObjects) -> web.StreamResponse:
+    """POST: the body is raw digests, one after the other. The answer holds for each, in order, a length and the content;
+    the length of one that is not here is ABSENT."""
+    digests = _read_digests(await request.content.read(MOST_OBJECTS * DIGEST_BYTES + 1))
+    response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
+    await response.prepare(request)
+    pieces = _pieces(objects, digests)
+    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+        await response.write(piece)
+    await response.write_eof()
+    return response
+
+
+def _read_digests(body: bytes) -> list[Digest]:
+    if len(body) % DIGEST_BYTES or len(body) > MOST_OBJECTS * DIGEST_BYTES:
+        raise InvalidError(
+            f"a batch of {len(body)} bytes", why=f"digests have {DIGEST_BYTES}, and at most {MOST_OBJECTS}"
+        )
+    return [body[start : start + DIGEST_BYTES].hex() for start in range(0, len(body), DIGEST_BYTES)]
+
+
+def _pieces(objects: LocalObjects, digests: Sequence[Digest]) -> Iterator[bytes]:
+    """Small objects together, large ones in parts."""
+    gathered = bytearray()
+    for digest in digests:
+        try:
+            file = objects.path(digest).open("rb", buffering=0)
+        except FileNotFoundError:
+            gathered += BATCH_LENGTH.pack(ABSENT)
+            continue
+        with file:
+            gathered += BATCH_LENGTH.pack(file.seek(0, 2))
+            file.seek(0)
+            while data := file.read(_PIECE):
+                gathered += data
+                if len(gathered) >= _PIECE:
+                    yield bytes(gathered)
+                    gathered.clear()
+    if gathered:
+        yield bytes(gathered)
