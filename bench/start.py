@@ -1,8 +1,8 @@
 """How long a container takes to start, cold and warm, and where the time goes.
 
-`cold`: a host with an empty data directory, which fetches what is read from the running server over HTTP. `warm`: the same
-host afterwards. Beside them: `crun run` on a plain copy of the same root, on the same disk. A start ends with the first
-byte that the container's process prints.
+`cold`: a host with an empty data directory, which fetches what is read from the running server over HTTP. `profiled cold`:
+the same, with a list of what an earlier start read. `warm`: a host that has it all. Beside them: `crun run` on a plain copy
+of the same root, on the same disk. A start ends with the first byte that the container's process prints.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from typing import Final
 from bench.figures import Figure, Report, Split
 from jiffy.cli.running import RunningServer, find_server
 from jiffy.core.actions import LaunchContainer
-from jiffy.core.events import ContainerExited, ContainerStarted, Event, LogWritten
+from jiffy.core.events import ContainerExited, ContainerStarted, Event, LogWritten, StartRecorded
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
+from jiffy.fs.profile import encode_profile
 from jiffy.image.index import Entry, Index, Kind
 from jiffy.objects.local import LocalObjects
 from jiffy.store.stores import open_stores
@@ -92,13 +93,17 @@ def run(data: DataDirectory, samples: int) -> Report:
         index, base = asyncio.run(_find_base(data))
         copy = scratch.root / "copy"
         _unpack(Index.from_file(LocalObjects(data.objects, data.incoming).path(index)), data, copy)
-        cold, warm, peer = _measure(scratch, Origin(server.http_url, data.token), base, copy, samples)
+        origin = Origin(server.http_url, data.token)
+        profiles = {name: asyncio.run(_record(scratch, origin, data, name, base)) for name in _PROGRAMS}
+        cold, profiled, warm, peer = _measure(scratch, origin, base, profiles, copy, samples)
     figures = [
         *(_beside("warm", name, warm, peer, _REACH if name == "first instruction" else 0.0) for name in _PROGRAMS),
         *(_beside("cold", name, cold, peer, 0.0) for name in _PROGRAMS),
+        *(_beside("profiled cold", name, profiled, peer, 0.0) for name in _PROGRAMS),
         Figure("modal run, warm", "ms", runs, "import modal, host", imports),
     ]
-    splits = [Split(f"{name} start", "ms", kind.phases) for name, kind in (("cold", cold), ("warm", warm))]
+    kinds = {"cold": cold, "profiled cold": profiled, "warm": warm}
+    splits = [Split(f"{name} start", "ms", kind.phases) for name, kind in kinds.items()]
     return Report(figures, splits)
 
 
@@ -178,18 +183,32 @@ def _copy_file(entry: Entry, objects: LocalObjects, path: Path) -> None:
 
 
 def _measure(
-    scratch: DataDirectory, origin: Origin, base: str, copy: Path, samples: int
-) -> tuple[_Samples, _Samples, _Samples]:
-    """Cold, warm and the peer, in turns. Each turn has a loop of its own, whose threads are all in its host's namespace."""
-    cold, warm, peer = _Samples(), _Samples(), _Samples()
+    scratch: DataDirectory, origin: Origin, base: str, profiles: dict[str, str], copy: Path, samples: int
+) -> tuple[_Samples, _Samples, _Samples, _Samples]:
+    """Cold, cold with a profile, warm and the peer, in turns. Each start that is cold has a loop of its own, whose threads
+    are all in its host's namespace."""
+    kinds = _Samples(), _Samples(), _Samples(), _Samples()
     for _ in range(samples):
         for name, argv in _PROGRAMS.items():
             bundle = _make_peer(copy, scratch.root / "peer", argv)
-            cold_start, warm_start, peer_start = asyncio.run(_take_turn(scratch, origin, name, base, bundle))
-            cold.add(name, cold_start)
-            warm.add(name, warm_start)
-            peer.add(name, peer_start)
-    return cold, warm, peer
+            profiled = asyncio.run(_start_profiled(scratch, origin, name, base, profiles[name]))
+            cold, warm, peer = asyncio.run(_take_turn(scratch, origin, name, base, bundle))
+            for kind, start in zip(kinds, (cold, profiled, warm, peer), strict=True):
+                kind.add(name, start)
+    return kinds
+
+
+async def _record(scratch: DataDirectory, origin: Origin, data: DataDirectory, name: str, base: str) -> str:
+    """Have the origin hold the profile of a program; gives its digest."""
+    async with _open(scratch, origin) as starts:
+        await starts.measure(name, base, record=True)
+    return LocalObjects(data.objects, data.incoming).put(encode_profile(starts.recorded))
+
+
+async def _start_profiled(scratch: DataDirectory, origin: Origin, name: str, base: str, profile: str) -> _Start:
+    _forget_all(scratch)
+    async with _open(scratch, origin) as starts:
+        return await starts.measure(name, base, profile)
 
 
 async def _take_turn(
@@ -217,6 +236,7 @@ class _Starts:
         self._first_byte_at = 0.0
         self._phases: dict[str, float] = {}
         self._exit: ContainerExited | None = None
+        self.recorded: tuple[str, ...] = ()
 
     def hear(self, event: Event) -> None:
         match event:
@@ -224,14 +244,23 @@ class _Starts:
                 self._first_byte_at = time.perf_counter()
             case ContainerStarted():
                 self._phases = event.phases
+            case StartRecorded():
+                self.recorded = event.digests
             case ContainerExited():
                 self._exit = event
 
-    async def measure(self, name: str, base: str) -> _Start:
+    async def measure(self, name: str, base: str, profile: str = "", *, record: bool = False) -> _Start:
         assert self.host is not None
         await asyncio.sleep(_PAUSE)
         self._first_byte_at = 0.0
-        order = LaunchContainer(f"bench-{next(self._serial)}", (base,), _PROGRAMS[name], {"PATH": _PATH})
+        order = LaunchContainer(
+            task_id=f"bench-{next(self._serial)}",
+            layers=(base,),
+            argv=_PROGRAMS[name],
+            environment={"PATH": _PATH},
+            profile=profile,
+            record=record,
+        )
         started = time.perf_counter()
         await Container(order, self.host).run()
         if not self._first_byte_at:

@@ -67,6 +67,11 @@ class DataDirectory:
         return self.root / "token.json"
 
     @property
+    def synced(self) -> Path:
+        """When the objects of a cache were synced last."""
+        return self.root / "synced.json"
+
+    @property
     def signing_key(self) -> Path:
         """Signs the short-lived tokens that clients are given; readable by its owner only."""
         return self.root / "signing.key"

@@ -18,6 +18,7 @@ class LaunchContainer:
     """Start one container.
 
     `layers` are digests of EROFS images, bottom first; the worker mounts them as one root.
+    `profile` names the list of objects that starts like this one read, empty for none; `record` asks what this one reads.
     `files` are small files that appear read-only in the container: absolute path -> bytes.
     `{server}` in an environment value becomes the address at which the container reaches the server.
     """
@@ -29,6 +30,8 @@ class LaunchContainer:
     working_directory: str = "/"
     files: dict[str, bytes] = field(default_factory=dict)
     resources: Resources = Resources()
+    profile: str = ""
+    record: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,14 @@ class ContainerStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class StartRecorded:
+    """The objects that a container's start read, in the order of their first reading."""
+
+    task_id: str
+    digests: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class LogWritten:
     """A piece of a container's output, at most 64 KiB. `stream` is 1 for stdout, 2 for stderr."""
 
@@ -78,4 +86,4 @@ class ContainerExited:
     exited_at: float
 
 
-Event = WorkerConnected | WorkerReported | ContainerStarted | LogWritten | ContainerExited
+Event = WorkerConnected | WorkerReported | ContainerStarted | StartRecorded | LogWritten | ContainerExited

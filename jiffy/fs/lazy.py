@@ -18,6 +18,7 @@ import logging
 import os
 import re
 import signal
+import socket
 import struct
 import sys
 import threading
@@ -27,6 +28,7 @@ from typing import Final
 
 from jiffy.errors import CorruptError, JiffyError, NotFoundError
 from jiffy.fs import wire
+from jiffy.fs.prefetch import Prefetches
 from jiffy.fs.wire import Operation, Request
 from jiffy.objects.base import Digest
 from jiffy.objects.http import HttpObjects
@@ -244,14 +246,17 @@ def main() -> None:
     parser.add_argument("--origin", default="")
     parser.add_argument("--token-file", type=Path)
     parser.add_argument("--ledger-fd", type=int, required=True)
+    parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--successor", action="store_true")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s lazy: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     origin = HttpObjects(arguments.origin, read_token(arguments.token_file)) if arguments.origin else None
-    tiers = Tiers(LocalObjects(arguments.objects, arguments.incoming), origin)
+    tiers = Tiers(LocalObjects(arguments.objects, arguments.incoming, durable=origin is None), origin)
     layer = LazyLayer(tiers, arguments.fuse_fds[0], Ledger(arguments.ledger_fd))
+    control = socket.socket(fileno=arguments.control_fd)
+    threading.Thread(target=Prefetches(tiers).obey, args=(control,), daemon=True).start()
     _run(layer, arguments.fuse_fds, successor=arguments.successor)
 
 

@@ -6,13 +6,16 @@ import asyncio
 import contextlib
 import logging
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Final
 
 from jiffy.errors import UnavailableError
 from jiffy.fs.mount import mount_fuse, unmount
+from jiffy.fs.prefetch import ask
 from jiffy.fs.wire import clone_device
+from jiffy.objects.base import Digest
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +39,8 @@ class LazyMount:
             self._arguments += ["--token-file", str(token_file)]
         self._descriptors: list[int] = []
         self._ledger = -1
+        self._control, self._daemons_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control.setblocking(False)
         self._daemon: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -58,6 +63,14 @@ class LazyMount:
             raise UnavailableError("the lazy layer does not answer", why=str(error) or "it hangs") from error
         self._keeper = asyncio.ensure_future(self._keep_alive())
 
+    def prefetch(self, name: str, profile: Digest) -> None:
+        """Begin to fetch what a profile lists; without a daemon that listens, it is left."""
+        with contextlib.suppress(BlockingIOError):
+            ask(self._control, name, profile)
+
+    def cancel_prefetch(self, name: str) -> None:
+        self.prefetch(name, "")
+
     async def stop(self) -> None:
         """End the daemon, then the mount."""
         if self._keeper is not None:
@@ -70,6 +83,8 @@ class LazyMount:
         for descriptor in self._descriptors:
             os.close(descriptor)
         os.close(self._ledger)
+        self._control.close()
+        self._daemons_end.close()
         unmount(self._at)
 
     async def _keep_alive(self) -> None:
@@ -82,7 +97,8 @@ class LazyMount:
     async def _spawn(self, *options: str) -> None:
         self._daemon = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "jiffy.fs.lazy", "--fuse-fds", *map(str, self._descriptors)),
-            *("--ledger-fd", str(self._ledger), *self._arguments, *options),
+            *("--ledger-fd", str(self._ledger), "--control-fd", str(self._daemons_end.fileno())),
+            *(*self._arguments, *options),
             stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(*self._descriptors, self._ledger),
+            pass_fds=(*self._descriptors, self._ledger, self._daemons_end.fileno()),
         )

@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import UnsupportedError
-from jiffy.objects.base import Digest
+from jiffy.errors import CorruptError, UnsupportedError
+from jiffy.objects.base import DIGEST_BYTES, Digest
 
 MOST_OBJECTS: Final = 20_000
+_MAGIC: Final = b"jiffyprf"
 _REDIRECT: Final = "trusted.overlay.redirect"
 _EVENT: Final = struct.Struct("<IBBHQii")
 _BUFFER: Final = 64 * 1024
@@ -83,6 +84,19 @@ class Recorder:
                 continue
             return redirect.decode().replace("/", "")
         return None
+
+
+def encode_profile(digests: Sequence[Digest]) -> bytes:
+    """A profile as an object: a magic word, then raw digests in order."""
+    return _MAGIC + b"".join(map(bytes.fromhex, digests))
+
+
+def read_profile(data: bytes) -> tuple[Digest, ...]:
+    """CorruptError when the bytes are no profile."""
+    body = data[len(_MAGIC) :]
+    if not data.startswith(_MAGIC) or len(body) % DIGEST_BYTES:
+        raise CorruptError("not a profile", why=f"{len(data)} bytes that do not fit")
+    return tuple(body[start : start + DIGEST_BYTES].hex() for start in range(0, len(body), DIGEST_BYTES))
 
 
 def _path_of(descriptor: int) -> bytes:

@@ -6,6 +6,7 @@ Each thing is made once, however many ask at the same time; what was reported wh
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -108,7 +109,9 @@ class Builds:
         """The index of a layer made to fit on others (bottom first): their links followed, their folders kept."""
         key = (*lowers, layer)
         if (known := self._grafts.get(key)) is None:
-            known = self._grafts[key] = await asyncio.to_thread(self._graft, lowers, layer)
+            name = f"graft/{hashlib.sha256(' '.join(key).encode()).hexdigest()}"
+            made = await self._make(name, lambda: asyncio.to_thread(self._graft, lowers, layer))
+            known = self._grafts[key] = made["index"]
         return known
 
     def _graft(self, lowers: tuple[str, ...], layer: str) -> str:

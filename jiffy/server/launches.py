@@ -14,6 +14,7 @@ from jiffy.objects.local import LocalObjects
 from jiffy.server.builds import CLIENT_REFERENCE, Builds
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.pools import Pool
+from jiffy.server.profiles import Profiles, Start
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.stores import Stores
 
@@ -23,10 +24,11 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Launches:
-    def __init__(self, stores: Stores, objects: LocalObjects, builds: Builds) -> None:
+    def __init__(self, stores: Stores, objects: LocalObjects, builds: Builds, profiles: Profiles) -> None:
         self._stores = stores
         self._objects = objects
         self._builds = builds
+        self._profiles = profiles
         self._merged: dict[tuple[str, ...], str] = {}
 
     async def prepare(self, pool: Pool, task_id: str) -> LaunchContainer:
@@ -35,19 +37,20 @@ class Launches:
         if image.content is None:
             raise NotFoundError(f"image {image.image_id} was never finished")
         arguments = await self._arguments(pool, task_id)
+        layers = await self._layers(pool.definition, image, image.content)
+        function = f"{pool.definition.module_name}.{pool.definition.function_name}"
+        advice = await self._profiles.advise(task_id, Start(function, image.image_id, image.content.python, layers))
         return LaunchContainer(
             task_id=task_id,
-            layers=await self._images(pool.definition, image, image.content),
+            layers=tuple([await self._builds.erofs_image(layer) for layer in layers]),
             argv=(*image.content.entrypoint, "python", "-m", "modal._container_entrypoint"),
             environment=self._environment(pool, task_id, image.content),
             working_directory=image.content.working_directory or _HOME,
             files={_ARGUMENTS: arguments.SerializeToString()},
             resources=Resources(pool.settings.memory_limit_bytes, pool.settings.cpu_limit_millis),
+            profile=advice.profile,
+            record=advice.record,
         )
-
-    async def _images(self, definition: api_pb2.Function, image: StoredImage, content: ImageContent) -> tuple[str, ...]:
-        layers = await self._layers(definition, image, content)
-        return tuple([await self._builds.erofs_image(layer) for layer in layers])
 
     async def _layers(self, definition: api_pb2.Function, image: StoredImage, content: ImageContent) -> tuple[str, ...]:
         """Bottom first: the image, the client's dependencies, the client, the program's files in one layer."""

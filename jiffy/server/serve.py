@@ -35,6 +35,7 @@ from jiffy.server.http import full_application, public_application
 from jiffy.server.images import Images
 from jiffy.server.launches import Launches
 from jiffy.server.mounts import Mounts
+from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.service import AnyStream, Service
 from jiffy.server.tokens import Tokens
@@ -122,7 +123,8 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
     bells = Bells()
     workers = Workers()
     builds = Builds(stores, objects, bells)
-    launches = Launches(stores, objects, builds)
+    profiles = Profiles(stores.profiles, objects, builds.load_index)
+    launches = Launches(stores, objects, builds, profiles)
     scheduler = Scheduler(stores, workers, launches.prepare, bells)
     blobs = Blobs(stores, objects)
     apps = Apps(stores, scheduler, bells, listeners.http_url)
@@ -138,7 +140,7 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
         blobs,
     ]
     bridges = Bridges(stores, nouns, lambda: public_application(blobs))
-    workers.listener = WorkerEvents(stores, scheduler, bells, bridges.open, bridges.close)
+    workers.listener = WorkerEvents(stores, scheduler, bells, profiles, bridges.open, bridges.close)
 
     async def check_token(token: str) -> bool:
         token_id, _, secret = token.partition(":")

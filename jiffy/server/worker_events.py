@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from jiffy.core.events import ContainerExited, Event, WorkerConnected
+from jiffy.core.events import ContainerExited, Event, StartRecorded, WorkerConnected
 from jiffy.errors import JiffyError
 from jiffy.server.bells import Bells
+from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
 from jiffy.store.stores import Stores
 from jiffy.store.tasks import Task
@@ -26,12 +27,14 @@ class WorkerEvents:
         stores: Stores,
         scheduler: Scheduler,
         bells: Bells,
+        profiles: Profiles,
         open_bridge: OpenBridge,
         close_bridge: CloseBridge,
     ) -> None:
         self._stores = stores
         self._scheduler = scheduler
         self._bells = bells
+        self._profiles = profiles
         self._open_bridge = open_bridge
         self._close_bridge = close_bridge
 
@@ -66,6 +69,10 @@ class WorkerEvents:
             task = self._scheduler.peek_task(task_id)
             if task is not None:
                 self._bells.ring(task.app_id)
+        for event in fresh:
+            if isinstance(event, StartRecorded):
+                await self._profiles.record(event.task_id, event.digests)
         for _, event in events:  # also one that was recorded before: the last server may have died before it acted
             if isinstance(event, ContainerExited):
+                self._profiles.forget(event.task_id)
                 await self._scheduler.container_exited(event)

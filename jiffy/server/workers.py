@@ -16,7 +16,7 @@ from typing import Final, Protocol
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
-from jiffy.core.events import ContainerExited, ContainerStarted, Event, LogWritten, WorkerConnected, WorkerReported
+from jiffy.core.events import Event, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe, read_event
 from jiffy.core.placement import Need, Refusal, Room, place
 from jiffy.errors import InvalidError
@@ -144,7 +144,7 @@ class Workers:
         event = read_event(envelope["event"])
         if isinstance(event, WorkerReported):
             worker.report = event
-        elif isinstance(event, ContainerStarted | LogWritten | ContainerExited):
+        elif not isinstance(event, WorkerConnected):
             waiting.put_nowait((int(str(envelope["sequence"])), event))
 
     async def _record_forever(self, worker: Worker, waiting: asyncio.Queue[tuple[int, Event] | None]) -> None:

@@ -140,4 +140,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         sequence INTEGER NOT NULL
     );
     """,
+    """
+    CREATE TABLE profiles (
+        name TEXT PRIMARY KEY,
+        digest TEXT NOT NULL,
+        runs INTEGER NOT NULL
+    );
+    """,
 )

@@ -13,6 +13,7 @@ from jiffy.store.functions import Functions
 from jiffy.store.images import Images
 from jiffy.store.logs import Logs
 from jiffy.store.mounts import Mounts
+from jiffy.store.profiles import Profiles
 from jiffy.store.tasks import Tasks
 from jiffy.store.tokens import Tokens
 
@@ -27,6 +28,7 @@ class Stores:
     images: Images
     logs: Logs
     mounts: Mounts
+    profiles: Profiles
     tasks: Tasks
     tokens: Tokens
 
@@ -46,6 +48,7 @@ def open_stores(path: Path) -> Stores:
         images=Images(database),
         logs=Logs(database),
         mounts=Mounts(database),
+        profiles=Profiles(database),
         tasks=Tasks(database),
         tokens=Tokens(database),
     )

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.core.actions import LaunchContainer, StopContainer
-from jiffy.core.events import ContainerExited, ContainerStarted, ExitReason
-from jiffy.errors import JiffyError
+from jiffy.core.events import ContainerExited, ContainerStarted, ExitReason, StartRecorded
+from jiffy.errors import JiffyError, UnsupportedError
+from jiffy.fs.profile import Recorder
 from jiffy.runtime import cgroups
 from jiffy.runtime.bundle import BindMount, ContainerSpec
 from jiffy.runtime.network import Interface
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 _DRAIN_SECONDS: Final = 2.0
 _LEAST_FREE_BYTES: Final = 2**20
+_RECORD_SECONDS: Final = 10.0
 _KILLED: Final = 128 + signal.SIGKILL
 
 
@@ -55,6 +57,7 @@ class Container:
         self._interface: Interface | None = None
         self._stop: StopContainer | None = None
         self._killer: asyncio.TimerHandle | None = None
+        self._recorder: Recorder | None = None
         self._pipes = [LogPipe(order.task_id, stream, host.report, host.is_full) for stream in (1, 2)]
 
     @property
@@ -90,6 +93,8 @@ class Container:
 
     async def _launch(self) -> Process:
         phases = _Phases()
+        if self._order.profile:
+            self._host.lazy.prefetch(self.task_id, self._order.profile)
         await self._host.roots.prepare(self._order.layers)
         phases.end("index")
         try:
@@ -98,6 +103,8 @@ class Container:
             self._host.roots.release(self._order.layers)
             raise
         phases.end("mount")
+        if self._order.record:
+            self._begin_recording(self._root)
         self._interface = await self._host.network.take()
         phases.end("network")
         bundle = self._root.folder / "bundle"
@@ -113,6 +120,19 @@ class Container:
             order, self._stop = self._stop, None
             self.stop(order)
         return self._process
+
+    def _begin_recording(self, root: Root) -> None:
+        try:
+            self._recorder = Recorder(root.path, self._host.roots.layer_mounts(root))
+        except UnsupportedError as error:
+            logger.warning("%s", error)
+            return
+        asyncio.get_running_loop().call_later(_RECORD_SECONDS, self._end_recording)
+
+    def _end_recording(self) -> None:
+        if self._recorder is not None:
+            recorder, self._recorder = self._recorder, None
+            self._host.report(StartRecorded(self.task_id, recorder.close()))
 
     def _spec(self, root: Root, interface: Interface) -> ContainerSpec:
         order = self._order
@@ -145,6 +165,7 @@ class Container:
         return f"{cgroups.parent_group(self._host.data.instance)}/{self.task_id}"
 
     async def _report_exit(self, code: int) -> None:
+        self._end_recording()
         await self._drain()
         if self._stop is not None:
             self._report(code, ExitReason.STOPPED, self._stop.reason)
@@ -170,6 +191,8 @@ class Container:
         """Each step is tried, whatever became of the others."""
         if self._killer is not None:
             self._killer.cancel()
+        self._host.lazy.cancel_prefetch(self.task_id)
+        self._end_recording()
         await self._drain()
         await _try(self._host.runtime.delete(self.task_id))
         await _try(cgroups.remove_group(self._cgroup))

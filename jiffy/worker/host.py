@@ -21,6 +21,7 @@ from jiffy.fs.lazy_mount import LazyMount
 from jiffy.fs.mount import private_mount_namespace
 from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.recovery import Marker
 from jiffy.objects.tiers import Tiers
 from jiffy.runtime import cgroups
 from jiffy.runtime.kernel import require_kernel
@@ -32,6 +33,7 @@ from jiffy.worker.roots import Roots
 GRPC_PORT: Final = 9900
 HTTP_PORT: Final = 9901
 _MEMORY_SHARE: Final = 0.9
+_SYNC_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class Host:
 
     data: DataDirectory
     roots: Roots
+    lazy: LazyMount
     network: ContainerNetwork
     runtime: Runtime
     memory_bytes: int
@@ -78,10 +81,11 @@ async def open_host(
         await network.open()
         stack.push_async_callback(network.close)
         listeners = tuple(stack.enter_context(network.listen(port)) for port in (GRPC_PORT, HTTP_PORT))
-        roots = await _open_roots(stack, data, origin)
+        roots, lazy = await _open_roots(stack, data, origin)
         yield Host(
             data=data,
             roots=roots,
+            lazy=lazy,
             network=network,
             runtime=runtime,
             memory_bytes=int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _MEMORY_SHARE),
@@ -99,7 +103,10 @@ def _enter_namespace(data: DataDirectory) -> None:
     adopt_orphans()
 
 
-async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin | None) -> Roots:
+async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin | None) -> tuple[Roots, LazyMount]:
+    objects = LocalObjects(data.objects, data.incoming, durable=origin is None)
+    if origin is not None:
+        await _keep_synced(stack, Marker(data.synced, objects))
     lazy = data.mounts / "lazy"
     lazy.mkdir(exist_ok=True)
     url, token_file = (origin.url, origin.token_file) if origin is not None else ("", None)
@@ -108,9 +115,23 @@ async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin
     stack.callback(lazy.rmdir)
     stack.push_async_callback(mount.stop)
     remote = HttpObjects(origin.url, read_token(origin.token_file)) if origin is not None else None
-    roots = Roots(data, Tiers(LocalObjects(data.objects, data.incoming), remote), lazy)
+    roots = Roots(data, Tiers(objects, remote), lazy)
     stack.callback(roots.close)
-    return roots
+    return roots, mount
+
+
+async def _keep_synced(stack: AsyncExitStack, marker: Marker) -> None:
+    """A cache is mended before it is used, and synced from time to time and at the end."""
+    await asyncio.to_thread(marker.recover)
+
+    async def sync_forever() -> None:
+        while True:
+            await asyncio.sleep(_SYNC_SECONDS)
+            await asyncio.to_thread(marker.sync)
+
+    job = asyncio.ensure_future(sync_forever())
+    stack.push_async_callback(asyncio.to_thread, marker.sync)
+    stack.callback(job.cancel)
 
 
 async def _sweep(data: DataDirectory, runtime: Runtime) -> None:

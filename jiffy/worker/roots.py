@@ -70,6 +70,10 @@ class Roots:
         await asyncio.to_thread(self._mount_now, root)
         return root
 
+    def layer_mounts(self, root: Root) -> list[Path]:
+        """Where a root's layers are mounted, topmost first."""
+        return [self._data.mounts / digest for digest in reversed(root.layers)]
+
     async def remove(self, root: Root) -> None:
         """Unmount, delete what the container wrote, let go of the layers."""
         await asyncio.to_thread(_remove_now, root)
@@ -104,8 +108,7 @@ class Roots:
         upper, work = root.folder / "upper", root.folder / "work"
         for folder in (upper, work, root.path):
             folder.mkdir(parents=True)
-        lowers = [self._data.mounts / digest for digest in reversed(root.layers)]
-        mount_overlay(root.path, lowers, [self._data.objects, self._lazy], upper, work)
+        mount_overlay(root.path, self.layer_mounts(root), [self._data.objects, self._lazy], upper, work)
 
     def _drop(self, digest: Digest) -> None:
         at = self._layers.pop(digest).at

@@ -9,13 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
-from jiffy.core.events import ContainerExited, ContainerStarted, Event, LogWritten, WorkerConnected, WorkerReported
+from jiffy.core.events import (
+    ContainerExited,
+    ContainerStarted,
+    Event,
+    LogWritten,
+    StartRecorded,
+    WorkerConnected,
+    WorkerReported,
+)
 from jiffy.core.messages import describe, read_action, read_event
 from jiffy.errors import InvalidError
 
 ACTIONS = st.one_of(st.builds(LaunchContainer), st.builds(StopContainer))
 EVENTS = st.one_of(
-    *(st.builds(kind) for kind in (WorkerConnected, WorkerReported, ContainerStarted, LogWritten, ContainerExited))
+    *(
+        st.builds(kind)
+        for kind in (WorkerConnected, WorkerReported, ContainerStarted, StartRecorded, LogWritten, ContainerExited)
+    )
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import hashlib
 import mmap
 import os
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from jiffy.fs.profile import encode_profile
 from tests.fs.conftest import CONTENTS, ColdHost
 
 pytestmark = pytest.mark.root
@@ -188,3 +190,35 @@ async def kill_daemon(host: ColdHost) -> None:
     while host.mount.pid == pid:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
+
+
+async def test_a_profile_is_fetched_before_anybody_reads(host: ColdHost) -> None:
+    names = [f"file-{number}" for number in range(12)]
+    profile = encode_profile([host.digest(name) for name in names])
+    digest = hashlib.sha256(profile).hexdigest()
+    host.origin.objects[digest] = profile
+    host.mount.prefetch("start", digest)
+    async with asyncio.timeout(10):
+        while not all(host.objects.has(host.digest(name)) for name in names):
+            await asyncio.sleep(0.01)
+    assert len(host.origin.requests) <= 5
+    assert await read(host.root / "file-3") == CONTENTS["file-3"]
+    assert len(host.origin.requests) <= 5
+
+
+async def test_a_profile_that_is_none_harms_nobody(host: ColdHost) -> None:
+    host.mount.prefetch("start", host.digest("file-1"))
+    host.mount.prefetch("another", "0" * 64)
+    host.mount.cancel_prefetch("never begun")
+    assert await read(host.root / "file-2") == CONTENTS["file-2"]
+
+
+async def test_a_daemons_successor_prefetches_too(host: ColdHost) -> None:
+    await kill_daemon(host)
+    profile = encode_profile([host.digest("file-1")])
+    digest = hashlib.sha256(profile).hexdigest()
+    host.origin.objects[digest] = profile
+    host.mount.prefetch("start", digest)
+    async with asyncio.timeout(10):
+        while not host.objects.has(host.digest("file-1")):
+            await asyncio.sleep(0.01)

@@ -30,6 +30,11 @@ class Origin:
             return self.faults.pop(0) if self.faults else ""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: clients that hang up are part of the tests."""
+
+
 @contextmanager
 def serve_origin(objects: dict[str, bytes]) -> Iterator[Origin]:
     origin = Origin(objects)
@@ -88,7 +93,7 @@ def serve_origin(objects: dict[str, bytes]) -> Iterator[Origin]:
         def log_message(self, *arguments: object) -> None:
             """Nothing: what was asked is in `requests`."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     origin.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})

@@ -15,6 +15,8 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from jiffy.objects.base import ABSENT, BATCH_LENGTH
+from jiffy.objects.local import LocalObjects
 from tests.server.conftest import Api
 
 SERVICE = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
@@ -252,3 +254,19 @@ async def test_objects_are_given_to_who_has_the_token(api: Api) -> None:
         assert (await session.get(f"{api.http_url}/objects/{'0' * 64}")).status == 404
         assert (await session.get(f"{api.http_url}/objects/nonsense")).status == 400
         assert (await session.get(f"{api.http_url}/objects/..%2f..%2ftoken.json")).status in (400, 404)
+
+
+async def test_a_batch_holds_each_object_in_order_and_says_which_are_absent(api: Api) -> None:
+    token = f"{api.metadata['x-modal-token-id']}:{api.metadata['x-modal-token-secret']}"
+    objects = LocalObjects(api.data.objects, api.data.incoming)
+    large = bytes(3 * 2**20)
+    digests = [objects.put(b"first"), "0" * 64, objects.put(large), objects.put(b"last")]
+    body = b"".join(map(bytes.fromhex, digests))
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {token}"}) as session:
+        answer = await (await session.post(f"{api.http_url}/objects", data=body)).read()
+        expected = [BATCH_LENGTH.pack(5), b"first", BATCH_LENGTH.pack(ABSENT), BATCH_LENGTH.pack(len(large)), large]
+        assert answer == b"".join([*expected, BATCH_LENGTH.pack(4), b"last"])
+        for nonsense in (b"x" * 31, bytes(32) * 20_001):
+            assert (await session.post(f"{api.http_url}/objects", data=nonsense)).status == 400
+    async with aiohttp.ClientSession() as session:
+        assert (await session.post(f"{api.http_url}/objects", data=body)).status == 401

@@ -14,8 +14,11 @@ from modal_proto import api_pb2
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import ContainerExited, ExitReason, WorkerConnected
 from jiffy.core.placement import Need, Refusal
+from jiffy.image.index import Index
+from jiffy.objects.local import LocalObjects
 from jiffy.server.bells import Bells
 from jiffy.server.pools import Pool
+from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import HEARTBEAT_GRACE, Scheduler
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.store.calls import Call, Result
@@ -62,8 +65,9 @@ class House:
     def open(self) -> None:
         self.stores: Stores = open_stores(self.path)
         bells = Bells()
+        profiles = Profiles(self.stores.profiles, LocalObjects(self.path.parent, self.path.parent), _no_index)
         self.scheduler = Scheduler(self.stores, self.workforce, self._prepare, bells)
-        self.events = WorkerEvents(self.stores, self.scheduler, bells, _nothing, _nothing)
+        self.events = WorkerEvents(self.stores, self.scheduler, bells, profiles, _nothing, _nothing)
 
     async def close(self) -> None:
         await self.scheduler.close()
@@ -104,6 +108,10 @@ class House:
 
     async def exit(self, task_id: str, reason: ExitReason, code: int = 0) -> None:
         await self.scheduler.container_exited(ContainerExited(task_id, code, reason, "", time.time()))
+
+
+def _no_index(digest: str) -> Index:
+    raise AssertionError("nothing is launched for real")
 
 
 async def _nothing(subject: object) -> None: ...
