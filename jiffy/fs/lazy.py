@@ -1,12 +1,13 @@
 """The lazy layer: a FUSE filesystem in which every object of the origin is a file, named by its hash.
 
-Overlayfs looks here only for an object that the host's own directory lacks, and only when a file that needs it is opened.
-So a look-up fetches, verifies and publishes the object; an open passes reads through to the published file. Whoever comes
-later finds the object in the directory, and never asks here.
+Overlayfs looks here only for an object that the host's own directory lacks, when a file that needs it is opened or changed.
+A look-up finds whatever has the form of a digest; an open fetches, verifies and publishes the object, and passes reads
+through to the published file. Whoever comes later finds the object in the directory, and never asks here.
 
 The daemon runs in a process of its own (`python -m jiffy.fs.lazy`) on descriptors that its parent keeps: when it dies,
 the next one goes on with the same mount. Files that the dead one had opened are still passed through by the kernel, which
-then refuses any other backing for them; so a ledger, kept by the parent too, tells the next daemon which backing each has.
+then refuses any other backing for them; ledgers, kept by the parent too, tell the next daemon which backing each has, and
+which object each node is.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ import os
 import re
 import signal
 import socket
-import struct
 import sys
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import CorruptError, JiffyError, NotFoundError
+from jiffy.errors import JiffyError, NotFoundError
 from jiffy.fs import wire
+from jiffy.fs.ledger import BackingLedger, NodeLedger
 from jiffy.fs.prefetch import Prefetches
 from jiffy.fs.wire import Operation, Request
 from jiffy.objects.base import Digest
@@ -40,27 +41,9 @@ logger = logging.getLogger(__name__)
 _FOREVER: Final = 86400 * 365
 _ROOT: Final = 1
 _FIRST_FOLDER: Final = 2
-_OBJECT: Final = 1 << 63
-_PREFIX_DIGITS: Final = 15
-_PREFIX_BITS: Final = 4 * _PREFIX_DIGITS
-_SLOT: Final = struct.Struct("<Q")
+_FIRST_OBJECT: Final = _FIRST_FOLDER + 256
 _FOLDER_NAME: Final = re.compile(rb"[0-9a-f]{2}")
 _OBJECT_NAME: Final = re.compile(rb"[0-9a-f]{62}")
-
-
-class Ledger:
-    """Which node has which backing, in a file that outlives the daemon: slot N holds the node of backing N, or 0."""
-
-    def __init__(self, descriptor: int) -> None:
-        self._descriptor = descriptor
-
-    def read(self) -> dict[int, int]:
-        size = os.fstat(self._descriptor).st_size
-        slots = _SLOT.iter_unpack(os.pread(self._descriptor, size, 0))
-        return {node: backing for backing, (node,) in enumerate(slots) if node}
-
-    def note(self, backing: int, node: int) -> None:
-        os.pwrite(self._descriptor, _SLOT.pack(node), backing * _SLOT.size)
 
 
 @dataclass(slots=True)
@@ -75,13 +58,14 @@ class _Backing:
 class LazyLayer:
     """Answers the requests of one mount. `descriptor` is that of the connection."""
 
-    def __init__(self, tiers: Tiers, descriptor: int, ledger: Ledger) -> None:
+    def __init__(self, tiers: Tiers, descriptor: int, backings: BackingLedger, nodes: NodeLedger) -> None:
         self._tiers = tiers
         self._descriptor = descriptor
-        self._ledger = ledger
+        self._ledger = backings
+        self._nodes = nodes
         self._lock = threading.Lock()
-        self._digests: dict[int, Digest] = {}
-        self._backings = {node: _Backing(backing, inherited=True) for node, backing in ledger.read().items()}
+        self._unsized: set[int] = set()
+        self._backings = {node: _Backing(backing, inherited=True) for node, backing in backings.read().items()}
         self._handles: dict[int, tuple[int, int]] = {}
         self._next_handle = 1
         self._passthrough = True
@@ -152,40 +136,32 @@ class LazyLayer:
         if parent == _ROOT and _FOLDER_NAME.fullmatch(name):
             return self._entry(_FIRST_FOLDER + int(name, 16))
         if _is_folder(parent) and _OBJECT_NAME.fullmatch(name):
-            digest = f"{parent - _FIRST_FOLDER:02x}{name.decode()}"
-            self._tiers.ensure(digest)
-            return self._entry(self._remember(digest))
+            return self._entry(self._nodes.node(f"{parent - _FIRST_FOLDER:02x}{name.decode()}"))
         raise OSError(errno.ENOENT, "no such name")
 
     def _entry(self, node: int) -> bytes:
         return wire.ENTRY.pack(node, 0, _FOREVER, _FOREVER, 0, 0) + self._attributes(node)
 
-    def _remember(self, digest: Digest) -> int:
-        node = _OBJECT | int(digest[:_PREFIX_DIGITS], 16)
-        known = self._digests.setdefault(node, digest)
-        if known != digest:
-            raise CorruptError(f"objects {known} and {digest} share a node", why="their first 60 bits are the same")
-        return node
-
     def _digest(self, node: int) -> Digest:
-        """Which object a node is; one that an earlier daemon gave out is found by its name in the directory."""
-        if (digest := self._digests.get(node)) is not None:
-            return digest
-        prefix = f"{node & ((1 << _PREFIX_BITS) - 1):0{_PREFIX_DIGITS}x}"
-        folder = self._tiers.local.root / prefix[:2]
-        matches = [path.name for path in folder.glob(f"{prefix[2:]}*")]
-        if len(matches) != 1:
+        if (digest := self._nodes.digest(node)) is None:
             raise OSError(errno.ESTALE, "no object has this node")
-        return self._digests.setdefault(node, prefix[:2] + matches[0])
+        return digest
 
     def _attributes(self, node: int) -> bytes:
+        """An object that is not here yet has no size: nobody asks for it before the open, which makes the kernel ask
+        again."""
         if node == _ROOT or _is_folder(node):
             return wire.attributes(node, 0o40555, 0, 2)
-        size = self._tiers.ensure(self._digest(node)).stat().st_size
-        return wire.attributes(node, 0o100444, size, 1)
+        size = self._tiers.local.size(self._digest(node))
+        if size is None:
+            self._unsized.add(node)
+        return wire.attributes(node, 0o100444, size or 0, 1)
 
     def _open(self, node: int) -> bytes:
         file = os.open(self._tiers.ensure(self._digest(node)), os.O_RDONLY | os.O_CLOEXEC)
+        if node in self._unsized:
+            self._unsized.discard(node)
+            wire.send_invalidation(self._descriptor, node)
         if self._passthrough and (backing := self._share_backing(node, file)) is not None:
             os.close(file)
             return wire.OPEN_REPLY.pack(self._add_handle(node, -1), wire.OPEN_PASSTHROUGH, backing)
@@ -245,7 +221,8 @@ def main() -> None:
     parser.add_argument("--incoming", type=Path, required=True)
     parser.add_argument("--origin", default="")
     parser.add_argument("--token-file", type=Path)
-    parser.add_argument("--ledger-fd", type=int, required=True)
+    parser.add_argument("--backings-fd", type=int, required=True)
+    parser.add_argument("--nodes-fd", type=int, required=True)
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--successor", action="store_true")
     arguments = parser.parse_args()
@@ -254,7 +231,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     origin = HttpObjects(arguments.origin, read_token(arguments.token_file)) if arguments.origin else None
     tiers = Tiers(LocalObjects(arguments.objects, arguments.incoming, durable=origin is None), origin)
-    layer = LazyLayer(tiers, arguments.fuse_fds[0], Ledger(arguments.ledger_fd))
+    nodes = NodeLedger(arguments.nodes_fd, _FIRST_OBJECT)
+    layer = LazyLayer(tiers, arguments.fuse_fds[0], BackingLedger(arguments.backings_fd), nodes)
     control = socket.socket(fileno=arguments.control_fd)
     threading.Thread(target=Prefetches(tiers).obey, args=(control,), daemon=True).start()
     _run(layer, arguments.fuse_fds, successor=arguments.successor)

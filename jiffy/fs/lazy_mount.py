@@ -38,7 +38,7 @@ class LazyMount:
         if token_file is not None:
             self._arguments += ["--token-file", str(token_file)]
         self._descriptors: list[int] = []
-        self._ledger = -1
+        self._ledgers: tuple[int, int] = (-1, -1)
         self._control, self._daemons_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         self._daemon: asyncio.subprocess.Process | None = None
@@ -54,7 +54,7 @@ class LazyMount:
         """Mount, start the daemon, and return when it answers."""
         first = mount_fuse(self._at, "jiffy")
         self._descriptors = [first, *(clone_device(first) for _ in range(_THREADS - 1))]
-        self._ledger = os.memfd_create("jiffy-ledger")
+        self._ledgers = (os.memfd_create("jiffy-backings"), os.memfd_create("jiffy-nodes"))
         await self._spawn()
         try:
             await asyncio.wait_for(asyncio.to_thread(os.stat, self._at / "00"), _READY_SECONDS)
@@ -80,9 +80,8 @@ class LazyMount:
         if self._daemon is not None and self._daemon.returncode is None:
             self._daemon.kill()
             await self._daemon.wait()
-        for descriptor in self._descriptors:
+        for descriptor in (*self._descriptors, *self._ledgers):
             os.close(descriptor)
-        os.close(self._ledger)
         self._control.close()
         self._daemons_end.close()
         unmount(self._at)
@@ -97,8 +96,9 @@ class LazyMount:
     async def _spawn(self, *options: str) -> None:
         self._daemon = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "jiffy.fs.lazy", "--fuse-fds", *map(str, self._descriptors)),
-            *("--ledger-fd", str(self._ledger), "--control-fd", str(self._daemons_end.fileno())),
+            *("--backings-fd", str(self._ledgers[0]), "--nodes-fd", str(self._ledgers[1])),
+            *("--control-fd", str(self._daemons_end.fileno())),
             *(*self._arguments, *options),
             stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(*self._descriptors, self._ledger, self._daemons_end.fileno()),
+            pass_fds=(*self._descriptors, *self._ledgers, self._daemons_end.fileno()),
         )

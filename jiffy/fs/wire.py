@@ -38,6 +38,8 @@ WANTED: Final = INIT_EXTENDED | ASYNC_READ | PARALLEL_LOOKUPS | MAX_PAGES | PASS
 OPEN_KEEP_CACHE: Final = 1 << 1
 OPEN_PASSTHROUGH: Final = 1 << 7
 _NOTIFY_RESEND: Final = 7
+_NOTIFY_INVAL_INODE: Final = 2
+_INVALIDATION: Final = struct.Struct("<Qqq")
 
 
 class Operation(IntEnum):
@@ -87,6 +89,15 @@ def send_error(descriptor: int, unique: int, number: int) -> None:
 def send_resend(descriptor: int) -> None:
     """Ask the kernel for the requests again that a dead daemon had taken."""
     os.write(descriptor, REPLY.pack(REPLY.size, _NOTIFY_RESEND, 0))
+
+
+def send_invalidation(descriptor: int, node: int) -> None:
+    """Have the kernel forget a node's attributes, and ask for them again."""
+    body = _INVALIDATION.pack(node, -1, 0)
+    try:
+        os.writev(descriptor, (REPLY.pack(REPLY.size + len(body), _NOTIFY_INVAL_INODE, 0), body))
+    except FileNotFoundError:
+        return  # the kernel does not know the node any more
 
 
 def clone_device(descriptor: int) -> int:

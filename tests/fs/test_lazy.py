@@ -222,3 +222,29 @@ async def test_a_daemons_successor_prefetches_too(host: ColdHost) -> None:
     async with asyncio.timeout(10):
         while not host.objects.has(host.digest("file-1")):
             await asyncio.sleep(0.01)
+
+
+async def test_changing_a_name_or_a_mode_fetches_nothing(host: ColdHost) -> None:
+    def change() -> None:
+        (host.root / "large").chmod(0o600)
+        (host.root / "large").rename(host.root / "renamed")
+        os.utime(host.root / "renamed", (1, 1))
+        assert (host.root / "renamed").stat().st_size == len(CONTENTS["large"])
+
+    await asyncio.to_thread(change)
+    assert host.fetched() == []
+    assert await read(host.root / "renamed") == CONTENTS["large"]
+
+
+async def test_the_layer_tells_the_size_of_what_was_fetched(host: ColdHost) -> None:
+    assert (await read(host.lazy_path("file-8"))) == CONTENTS["file-8"]
+    assert (await asyncio.to_thread(host.lazy_path("file-8").stat)).st_size == len(CONTENTS["file-8"])
+
+
+async def test_a_file_found_before_a_daemon_died_is_opened_by_the_next(host: ColdHost) -> None:
+    """The kernel remembers the node; the object was never fetched."""
+    path = host.lazy_path("file-9")
+    assert await asyncio.to_thread(path.exists)
+    assert host.fetched() == []
+    await kill_daemon(host)
+    assert await read(path) == CONTENTS["file-9"]

@@ -1,0 +1,56 @@
+"""What a daemon must know of its predecessor, in memory files that their parent keeps."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from typing import Final
+
+from jiffy.objects.base import DIGEST_BYTES, Digest
+
+_SLOT: Final = struct.Struct("<Q")
+
+
+class BackingLedger:
+    """Which node has which backing: slot N holds the node of backing N, or 0."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self) -> dict[int, int]:
+        size = os.fstat(self._descriptor).st_size
+        slots = _SLOT.iter_unpack(os.pread(self._descriptor, size, 0))
+        return {node: backing for backing, (node,) in enumerate(slots) if node}
+
+    def note(self, backing: int, node: int) -> None:
+        os.pwrite(self._descriptor, _SLOT.pack(node), backing * _SLOT.size)
+
+
+class NodeLedger:
+    """Which object each node is: the kernel may come back with a number that a dead daemon gave out. Nodes are numbered
+    from `first`, in the order in which they were looked up."""
+
+    def __init__(self, descriptor: int, first: int) -> None:
+        self._descriptor = descriptor
+        self._first = first
+        self._lock = threading.Lock()
+        raw = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        whole = len(raw) // DIGEST_BYTES
+        self._digests = [raw[DIGEST_BYTES * number :][:DIGEST_BYTES].hex() for number in range(whole)]
+        self._nodes = {digest: first + number for number, digest in enumerate(self._digests)}
+
+    def node(self, digest: Digest) -> int:
+        """The node of an object; a new one when it was never looked up."""
+        with self._lock:
+            node = self._nodes.get(digest)
+            if node is None:
+                os.pwrite(self._descriptor, bytes.fromhex(digest), len(self._digests) * DIGEST_BYTES)
+                node = self._nodes[digest] = self._first + len(self._digests)
+                self._digests.append(digest)
+            return node
+
+    def digest(self, node: int) -> Digest | None:
+        """The object of a node; None when no daemon gave it out."""
+        number = node - self._first
+        return self._digests[number] if 0 <= number < len(self._digests) else None
