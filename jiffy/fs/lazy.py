@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import JiffyError, NotFoundError
+from jiffy.errors import ExhaustedError, JiffyError, NotFoundError
 from jiffy.fs import wire
 from jiffy.fs.ledger import BackingLedger, NodeLedger
 from jiffy.fs.prefetch import Prefetches
@@ -65,6 +65,7 @@ class LazyLayer:
         self._nodes = nodes
         self._lock = threading.Lock()
         self._unsized: set[int] = set()
+        self._sizes: dict[int, int] = {}
         self._backings = {node: _Backing(backing, inherited=True) for node, backing in backings.read().items()}
         self._handles: dict[int, tuple[int, int]] = {}
         self._next_handle = 1
@@ -108,7 +109,7 @@ class LazyLayer:
             case Operation.OPEN:
                 return (self._open(request.node),)
             case Operation.READ:
-                return (self._read(*wire.READ.unpack_from(request.body)),)
+                return (self._read(request.node, *wire.READ.unpack_from(request.body)),)
             case Operation.RELEASE:
                 self._release(*wire.RELEASE.unpack_from(request.body))
                 return ()
@@ -152,20 +153,47 @@ class LazyLayer:
         again."""
         if node == _ROOT or _is_folder(node):
             return wire.attributes(node, 0o40555, 0, 2)
-        size = self._tiers.local.size(self._digest(node))
+        size = self._sizes.get(node) or self._tiers.local.size(self._digest(node))
         if size is None:
             self._unsized.add(node)
         return wire.attributes(node, 0o100444, size or 0, 1)
 
     def _open(self, node: int) -> bytes:
-        file = os.open(self._tiers.ensure(self._digest(node)), os.O_RDONLY | os.O_CLOEXEC)
-        if node in self._unsized:
-            self._unsized.discard(node)
-            wire.send_invalidation(self._descriptor, node)
-        if self._passthrough and (backing := self._share_backing(node, file)) is not None:
-            os.close(file)
-            return wire.OPEN_REPLY.pack(self._add_handle(node, -1), wire.OPEN_PASSTHROUGH, backing)
+        """The kernel forbids to mix ways of reading one node: as long as it is open, others open it alike."""
+        if (identifier := self._reuse_backing(node)) is not None:
+            return wire.OPEN_REPLY.pack(self._add_handle(node, -1), wire.OPEN_PASSTHROUGH, identifier)
+        if (file := self._reuse_file(node)) is None:
+            file, is_published = self._find_file(node)
+            if node in self._unsized:
+                self._unsized.discard(node)
+                wire.send_invalidation(self._descriptor, node)
+            if is_published and self._passthrough and (backing := self._share_backing(node, file)) is not None:
+                os.close(file)
+                return wire.OPEN_REPLY.pack(self._add_handle(node, -1), wire.OPEN_PASSTHROUGH, backing)
         return wire.OPEN_REPLY.pack(self._add_handle(node, file), wire.OPEN_KEEP_CACHE, 0)
+
+    def _find_file(self, node: int) -> tuple[int, bool]:
+        """A descriptor of the object, and whether it is in the directory. A full disk does not keep it from being read."""
+        digest = self._digest(node)
+        try:
+            return os.open(self._tiers.ensure(digest), os.O_RDONLY | os.O_CLOEXEC), True
+        except ExhaustedError as error:
+            logger.warning("%s: %s is served from memory", error, digest)
+        file = self._tiers.fetch_to_memory(digest)
+        self._sizes[node] = os.fstat(file).st_size
+        return file, False
+
+    def _reuse_backing(self, node: int) -> int | None:
+        with self._lock:
+            if (backing := self._backings.get(node)) is None:
+                return None
+            backing.opens += 1
+            return backing.identifier
+
+    def _reuse_file(self, node: int) -> int | None:
+        with self._lock:
+            file = next((file for other, file in self._handles.values() if other == node and file >= 0), None)
+            return None if file is None else os.dup(file)
 
     def _share_backing(self, node: int, file: int) -> int | None:
         """One backing file a node: the kernel refuses a second. None where the kernel cannot pass through."""
@@ -189,12 +217,16 @@ class LazyLayer:
             self._handles[handle] = (node, file)
         return handle
 
-    def _read(self, handle: int, offset: int, size: int) -> bytes:
+    def _read(self, node: int, handle: int, offset: int, size: int) -> bytes:
         with self._lock:
             _, file = self._handles.get(handle, (0, -1))
-        if file < 0:
-            raise OSError(errno.EBADF, "this handle is not read here")
-        return os.pread(file, size, offset)
+            file = os.dup(file) if file >= 0 else -1
+        if file < 0:  # opened by a daemon that died
+            file, _ = self._find_file(node)
+        try:
+            return os.pread(file, size, offset)
+        finally:
+            os.close(file)
 
     def _release(self, handle: int) -> None:
         with self._lock:

@@ -85,9 +85,10 @@ def mount_fuse(at: Path, name: str) -> int:
     return descriptor
 
 
-def mount_tmpfs(at: Path) -> None:
+def mount_tmpfs(at: Path, size: int = 0) -> None:
+    """`size` in bytes; 0 for the kernel's default, half of the memory."""
     try:
-        _mount("tmpfs", at, "tmpfs", _MS_NOSUID | _MS_NODEV, "mode=0755")
+        _mount("tmpfs", at, "tmpfs", _MS_NOSUID | _MS_NODEV, f"mode=0755,size={size}" if size else "mode=0755")
     except OSError as error:
         raise _explain(error, "mount a tmpfs", at) from error
 

@@ -6,16 +6,22 @@ import logging
 import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, UnavailableError
 from jiffy.objects.base import ABSENT, BATCH_LENGTH, Digest
-from jiffy.objects.local import ObjectWriter
 
 logger = logging.getLogger(__name__)
+
+
+class Writer(Protocol):
+    """Takes the content of an object as it comes."""
+
+    def write(self, chunk: bytes) -> None: ...
+
 
 Receive = Callable[[Digest, Iterable[bytes]], None]
 _CHUNK: Final = 2**18
@@ -37,7 +43,7 @@ class HttpObjects:
             retries=False,
         )
 
-    def fetch(self, digest: Digest, writer: ObjectWriter) -> None:
+    def fetch(self, digest: Digest, writer: Writer) -> None:
         """Stream an object into a writer, which verifies it. Raises NotFoundError, UnavailableError when the deadline
         has passed, CorruptError when the bytes end too early: then a new writer may try again."""
         deadline = time.monotonic() + self._deadline
@@ -82,7 +88,7 @@ class HttpObjects:
         finally:
             response.release_conn()
 
-    def _stream(self, digest: Digest, response: urllib3.BaseHTTPResponse, writer: ObjectWriter) -> None:
+    def _stream(self, digest: Digest, response: urllib3.BaseHTTPResponse, writer: Writer) -> None:
         try:
             for chunk in response.stream(_CHUNK):
                 writer.write(chunk)

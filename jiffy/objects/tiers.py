@@ -13,6 +13,7 @@ from jiffy.errors import CorruptError, JiffyError, NotFoundError, UnavailableErr
 from jiffy.objects.base import Digest
 from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.memory import MemoryObject
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,18 @@ class Tiers:
         if mine:
             self._settle(digest, fetch)
         return fetch.result()
+
+    def fetch_to_memory(self, digest: Digest) -> int:
+        """A descriptor of the object in memory, for when the disk has no room for it. Raises as `ensure` does."""
+        if self._origin is None:
+            raise NotFoundError(f"no object {digest}", why="this host has no origin to fetch it from")
+        memory = MemoryObject()
+        try:
+            self._origin.fetch(digest, memory)
+            return memory.seal(digest)
+        except BaseException:
+            memory.discard()
+            raise
 
     def prefetch(self, digests: Sequence[Digest], cancelled: threading.Event) -> None:
         """Fetch what is missing of many objects in few requests, in order. Whoever needs one of them meanwhile waits a

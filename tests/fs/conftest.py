@@ -4,12 +4,14 @@ import hashlib
 import json
 import os
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from jiffy.fs.lazy_mount import LazyMount
+from jiffy.fs.mount import mount_tmpfs, unmount
 from jiffy.image.index import Entry, Kind
 from jiffy.objects.base import object_path
 from jiffy.objects.local import LocalObjects
@@ -52,6 +54,25 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 async def host(tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
+    async with cold_host(tmp_path, origin) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def full_host(tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
+    """Its objects are on a filesystem with next to no room."""
+    store = tmp_path / "store"
+    store.mkdir()
+    mount_tmpfs(store, size=16 * 4096)
+    try:
+        async with cold_host(tmp_path, origin) as opened:
+            yield opened
+    finally:
+        unmount(store)
+
+
+@asynccontextmanager
+async def cold_host(tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
     objects = make_objects(tmp_path / "store")
     lazy = tmp_path / "lazy"
     lazy.mkdir()

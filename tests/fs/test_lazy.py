@@ -23,7 +23,7 @@ from tests.fs.conftest import CONTENTS, ColdHost
 
 pytestmark = pytest.mark.root
 
-PIECE = 1000
+PIECE, STEP = 1000, 2**20
 
 
 async def read(path: Path) -> bytes:
@@ -111,13 +111,12 @@ async def test_an_object_that_no_longer_exists_anywhere_is_an_error(host: ColdHo
 
 
 async def test_a_killed_daemon_is_replaced_and_open_files_go_on(host: ColdHost) -> None:
-    large = CONTENTS["large"]
     async with another_process_that_reads(host.root / "large") as read_next:
-        assert await read_next() == large[:PIECE]
+        assert await read_next() == piece(0)
         for number in range(1, 4):
             await kill_daemon(host)
-            assert await read_next() == large[number * PIECE : (number + 1) * PIECE]
-            assert await read(host.root / "large") == large
+            assert await read_next() == piece(number)
+            assert await read(host.root / "large") == CONTENTS["large"]
             assert await read(host.root / f"file-{number}") == CONTENTS[f"file-{number}"]
 
 
@@ -155,14 +154,19 @@ async def test_a_mount_is_gone_after_its_end(tmp_path: Path, host: ColdHost) -> 
     assert not Path(f"/proc/{pid}").exists()
 
 
+def piece(number: int) -> bytes:
+    return CONTENTS["large"][number * STEP :][:PIECE]
+
+
 @asynccontextmanager
 async def another_process_that_reads(path: Path) -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
-    """Holds a file open and reads its next piece when asked. Not this process: it starts the daemon, and a new process
-    waits for the daemon when it closes an open file that it inherited."""
+    """Holds a file open and reads its next piece when asked, each beyond what was read ahead. Not this process: it starts
+    the daemon, and a new process waits for the daemon when it closes an open file that it inherited."""
     script = f"""
 import sys
 with open({str(path)!r}, "rb") as file:
-    for _ in sys.stdin.buffer:
+    for number, _ in enumerate(sys.stdin.buffer):
+        file.seek(number * {STEP})
         sys.stdout.buffer.write(file.read({PIECE}))
         sys.stdout.flush()
 """
@@ -248,3 +252,31 @@ async def test_a_file_found_before_a_daemon_died_is_opened_by_the_next(host: Col
     assert host.fetched() == []
     await kill_daemon(host)
     assert await read(path) == CONTENTS["file-9"]
+
+
+async def test_a_full_disk_keeps_nobody_from_reading(full_host: ColdHost) -> None:
+    for name, data in CONTENTS.items():
+        assert await read(full_host.root / name) == data, name
+    assert list(full_host.objects.incoming.iterdir()) == []
+    assert 0 < len(list(full_host.objects)) < len(CONTENTS) / 2
+
+
+async def test_a_file_served_from_memory_is_read_by_many_and_mapped(full_host: ColdHost) -> None:
+    def use() -> bytes:
+        path = full_host.root / "large"
+        with (
+            path.open("rb") as file,
+            path.open("rb") as other,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as view,
+        ):
+            return bytes(view[-100:]) + other.read(100)
+
+    expected = CONTENTS["large"][-100:] + CONTENTS["large"][:100]
+    assert await asyncio.to_thread(use) == expected
+
+
+async def test_a_file_served_from_memory_outlives_the_daemon(full_host: ColdHost) -> None:
+    async with another_process_that_reads(full_host.root / "large") as read_next:
+        assert await read_next() == piece(0)
+        await kill_daemon(full_host)
+        assert await read_next() == piece(1)
