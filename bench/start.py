@@ -8,40 +8,30 @@ of the same root, on the same disk. A start ends with the first byte that the co
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import json
 import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from bench.copies import make_bundle, start_copy, unpack
 from bench.figures import Figure, Report, Split
+from bench.hosts import Start, forget_objects, open_starts, scratch_directory
 from jiffy.cli.running import RunningServer, find_server
-from jiffy.core.actions import LaunchContainer
-from jiffy.core.events import ContainerExited, ContainerStarted, Event, LogWritten, StartRecorded
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
 from jiffy.fs.profile import encode_profile
-from jiffy.image.index import Entry, Index, Kind
+from jiffy.image.index import Index
 from jiffy.objects.local import LocalObjects
 from jiffy.store.stores import open_stores
-from jiffy.worker.container import Container
-from jiffy.worker.host import Host, Origin, open_host
+from jiffy.worker.host import Origin
 
 _PROGRAMS: Final = {
     "first instruction": ("/bin/echo", "ready"),
     "Python ready": ("python3", "-c", "import json, socket, ssl; print('ready')"),
 }
-_PAUSE: Final = 0.3
-"""Seconds before each start: a host that is neither busy nor just opened, with interfaces prepared ahead."""
-
 _REACH: Final = 1.5
 _HELLO: Final = """
 import modal
@@ -56,15 +46,6 @@ def greet() -> str:
 def main():
     print(greet.remote())
 """
-_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
-
-
-@dataclass(frozen=True, slots=True)
-class _Start:
-    """Milliseconds until the first byte, and of each phase before it."""
-
-    total: float
-    phases: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -74,7 +55,7 @@ class _Samples:
     starts: dict[str, list[float]] = field(default_factory=dict)
     phases: dict[str, list[float]] = field(default_factory=dict)
 
-    def add(self, program: str, start: _Start) -> None:
+    def add(self, program: str, start: Start) -> None:
         self.starts.setdefault(program, []).append(start.total)
         if program == next(iter(_PROGRAMS)):
             for phase, milliseconds in start.phases.items():
@@ -84,15 +65,14 @@ class _Samples:
 def run(data: DataDirectory, samples: int) -> Report:
     """Needs root, and a server that runs on the data directory."""
     server = find_server(data)
-    with _scratch(data) as scratch:
-        program = scratch.root / "hello.py"
-        program.write_text(_HELLO)
-        _run_program(program, server)
+    with scratch_directory(data) as scratch:
+        program = make_base(server, scratch)
         runs = [_run_program(program, server) for _ in range(samples)]
         imports = [_time(sys.executable, "-c", "import modal") for _ in range(samples)]
-        index, base = asyncio.run(_find_base(data))
+        index, base = asyncio.run(find_base(data))
         copy = scratch.root / "copy"
-        _unpack(Index.from_file(LocalObjects(data.objects, data.incoming).path(index)), data, copy)
+        objects = LocalObjects(data.objects, data.incoming)
+        unpack([Index.from_file(objects.path(index))], objects, copy)
         origin = Origin(server.http_url, data.token)
         profiles = {name: asyncio.run(_record(scratch, origin, data, name, base)) for name in _PROGRAMS}
         cold, profiled, warm, peer = _measure(scratch, origin, base, profiles, copy, samples)
@@ -112,16 +92,12 @@ def _beside(kind: str, program: str, ours: _Samples, peer: _Samples, reach: floa
     return Figure(name, "ms", ours.starts[program], "crun, plain copy", peer.starts[program], reach)
 
 
-@contextmanager
-def _scratch(data: DataDirectory) -> Iterator[DataDirectory]:
-    """An empty data directory on the same disk. What a killed run left is removed by the next."""
-    scratch = DataDirectory(data.root / "bench")
-    shutil.rmtree(scratch.root, ignore_errors=True)
-    scratch.create()
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch.root, ignore_errors=True)
+def make_base(server: RunningServer, scratch: DataDirectory) -> Path:
+    """Run a program, so that the server makes its base image; gives the program."""
+    program = scratch.root / "hello.py"
+    program.write_text(_HELLO)
+    _run_program(program, server)
+    return program
 
 
 def _run_program(program: Path, server: RunningServer) -> float:
@@ -145,7 +121,7 @@ def _time(*command: str, environment: dict[str, str] | None = None) -> float:
     return (time.perf_counter() - started) * 1000
 
 
-async def _find_base(data: DataDirectory) -> tuple[str, str]:
+async def find_base(data: DataDirectory) -> tuple[str, str]:
     """The digests of the base's index and of its image."""
     stores = open_stores(data.database)
     try:
@@ -159,29 +135,6 @@ async def _find_base(data: DataDirectory) -> tuple[str, str]:
         stores.close()
 
 
-def _unpack(index: Index, data: DataDirectory, target: Path) -> None:
-    """The plain copy that the peer runs on."""
-    objects = LocalObjects(data.objects, data.incoming)
-    target.mkdir()
-    for entry in index:
-        path = target / os.fsdecode(entry.path).lstrip("/")
-        match entry.kind:
-            case Kind.DIRECTORY:
-                path.mkdir(exist_ok=True)
-            case Kind.SYMLINK:
-                path.symlink_to(os.fsdecode(entry.target))
-            case Kind.FILE:
-                _copy_file(entry, objects, path)
-
-
-def _copy_file(entry: Entry, objects: LocalObjects, path: Path) -> None:
-    if entry.digest:
-        shutil.copyfile(objects.path(entry.digest), path)
-    else:
-        path.touch()
-    path.chmod(entry.mode)
-
-
 def _measure(
     scratch: DataDirectory, origin: Origin, base: str, profiles: dict[str, str], copy: Path, samples: int
 ) -> tuple[_Samples, _Samples, _Samples, _Samples]:
@@ -190,7 +143,7 @@ def _measure(
     kinds = _Samples(), _Samples(), _Samples(), _Samples()
     for _ in range(samples):
         for name, argv in _PROGRAMS.items():
-            bundle = _make_peer(copy, scratch.root / "peer", argv)
+            bundle = make_bundle(copy, scratch.root / "peer", argv)
             profiled = asyncio.run(_start_profiled(scratch, origin, name, base, profiles[name]))
             cold, warm, peer = asyncio.run(_take_turn(scratch, origin, name, base, bundle))
             for kind, start in zip(kinds, (cold, profiled, warm, peer), strict=True):
@@ -200,111 +153,23 @@ def _measure(
 
 async def _record(scratch: DataDirectory, origin: Origin, data: DataDirectory, name: str, base: str) -> str:
     """Have the origin hold the profile of a program; gives its digest."""
-    async with _open(scratch, origin) as starts:
-        await starts.measure(name, base, record=True)
+    async with open_starts(scratch, origin) as starts:
+        await starts.measure(_PROGRAMS[name], [base], record=True)
     return LocalObjects(data.objects, data.incoming).put(encode_profile(starts.recorded))
 
 
-async def _start_profiled(scratch: DataDirectory, origin: Origin, name: str, base: str, profile: str) -> _Start:
-    _forget_all(scratch)
-    async with _open(scratch, origin) as starts:
-        return await starts.measure(name, base, profile)
+async def _start_profiled(scratch: DataDirectory, origin: Origin, name: str, base: str, profile: str) -> Start:
+    forget_objects(scratch)
+    async with open_starts(scratch, origin) as starts:
+        return await starts.measure(_PROGRAMS[name], [base], profile)
 
 
 async def _take_turn(
     scratch: DataDirectory, origin: Origin, name: str, base: str, bundle: Path
-) -> tuple[_Start, _Start, _Start]:
+) -> tuple[Start, Start, Start]:
     """All on the same open host, so that the peer finds the kernel as the others do."""
-    _forget_all(scratch)
-    async with _open(scratch, origin) as starts:
-        cold = await starts.measure(name, base)
-        warm = await starts.measure(name, base)
-        return cold, warm, await _start_peer(bundle)
-
-
-def _forget_all(scratch: DataDirectory) -> None:
-    shutil.rmtree(scratch.objects)
-    scratch.create()
-
-
-class _Starts:
-    """Starts containers on a host and hears what they tell."""
-
-    def __init__(self) -> None:
-        self.host: Host | None = None
-        self._serial = itertools.count()
-        self._first_byte_at = 0.0
-        self._phases: dict[str, float] = {}
-        self._exit: ContainerExited | None = None
-        self.recorded: tuple[str, ...] = ()
-
-    def hear(self, event: Event) -> None:
-        match event:
-            case LogWritten() if not self._first_byte_at:
-                self._first_byte_at = time.perf_counter()
-            case ContainerStarted():
-                self._phases = event.phases
-            case StartRecorded():
-                self.recorded = event.digests
-            case ContainerExited():
-                self._exit = event
-
-    async def measure(self, name: str, base: str, profile: str = "", *, record: bool = False) -> _Start:
-        assert self.host is not None
-        await asyncio.sleep(_PAUSE)
-        self._first_byte_at = 0.0
-        order = LaunchContainer(
-            task_id=f"bench-{next(self._serial)}",
-            layers=(base,),
-            argv=_PROGRAMS[name],
-            environment={"PATH": _PATH},
-            profile=profile,
-            record=record,
-        )
-        started = time.perf_counter()
-        await Container(order, self.host).run()
-        if not self._first_byte_at:
-            raise JiffyError("a container did not start", why=str(self._exit))
-        total = self._first_byte_at - started
-        phases = {**self._phases, "first byte": max(0.0, total - sum(self._phases.values()))}
-        return _Start(total * 1000, {phase: seconds * 1000 for phase, seconds in phases.items()})
-
-
-@asynccontextmanager
-async def _open(scratch: DataDirectory, origin: Origin) -> AsyncIterator[_Starts]:
-    starts = _Starts()
-    async with open_host(scratch, origin, starts.hear, lambda: False) as host:
-        starts.host = host
-        yield starts
-
-
-def _make_peer(copy: Path, bundle: Path, argv: tuple[str, ...]) -> Path:
-    """A bundle with the runtime's own default configuration."""
-    bundle.mkdir(exist_ok=True)
-    with contextlib.suppress(FileNotFoundError):
-        (bundle / "config.json").unlink()
-    subprocess.run(["crun", "spec"], cwd=bundle, check=True)
-    configuration = json.loads((bundle / "config.json").read_text())
-    configuration["root"] = {"path": str(copy), "readonly": False}
-    configuration["process"].update(terminal=False, args=list(argv), env=[f"PATH={_PATH}"])
-    configuration["process"].pop("rlimits", None)
-    (bundle / "config.json").write_text(json.dumps(configuration))
-    return bundle
-
-
-async def _start_peer(bundle: Path) -> _Start:
-    await asyncio.sleep(_PAUSE)
-    started = time.perf_counter()
-    process = await asyncio.create_subprocess_exec(
-        *("crun", "--root", str(bundle / "state"), "run", "--bundle", str(bundle), "jiffy-bench-peer"),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    first = await process.stdout.read(1)
-    milliseconds = (time.perf_counter() - started) * 1000
-    _, errors = await process.communicate()
-    if not first or process.returncode != 0:
-        raise JiffyError("crun did not start its container", why=errors.decode(errors="replace"))
-    return _Start(milliseconds)
+    forget_objects(scratch)
+    async with open_starts(scratch, origin) as starts:
+        cold = await starts.measure(_PROGRAMS[name], [base])
+        warm = await starts.measure(_PROGRAMS[name], [base])
+        return cold, warm, await start_copy(bundle)

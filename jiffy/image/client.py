@@ -7,7 +7,6 @@ import importlib.metadata
 import os
 import re
 import shutil
-import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,9 +14,10 @@ from typing import Final
 
 from jiffy.errors import NotFoundError, UnavailableError
 from jiffy.image.bytecode import Compiler, run_pip
-from jiffy.image.index import Entry, Kind, encode_index
+from jiffy.image.folder import import_folder
+from jiffy.image.index import encode_index
 from jiffy.objects.base import Digest
-from jiffy.objects.local import LocalObjects, ObjectBatch
+from jiffy.objects.local import LocalObjects
 
 _PACKAGES: Final = ("modal", "modal_proto", "modal_version", "synchronicity")
 _PLATFORMS: Final = ("manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_28_x86_64", "manylinux1_x86_64")
@@ -109,16 +109,5 @@ async def _store(tree: Path, folder: Path, compiler: Compiler, report: Report) -
 
 def _store_now(tree: Path, objects: LocalObjects) -> Digest:
     with objects.batch() as batch:
-        entries = [_entry(tree, path, batch) for path in [tree, *sorted(tree.rglob("*"))]]
+        entries = import_folder(tree, batch)
     return objects.put(encode_index(entries))
-
-
-def _entry(tree: Path, path: Path, batch: ObjectBatch) -> Entry:
-    """Times are left out, so that the same packages give the same index."""
-    name = b"/" + os.fsencode(path.relative_to(tree))
-    if path.is_dir():
-        return Entry(path=b"/" if path == tree else name, kind=Kind.DIRECTORY, mode=0o755)
-    data = path.read_bytes()
-    executable = bool(path.stat().st_mode & stat.S_IXUSR)
-    digest = batch.put(data) if data else ""
-    return Entry(path=name, kind=Kind.FILE, mode=0o755 if executable else 0o644, size=len(data), digest=digest)

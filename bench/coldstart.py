@@ -1,0 +1,142 @@
+"""How long `import sklearn` takes on a host that has nothing, by the round trip to the origin, with and without a profile.
+
+Beside it: the same on a plain copy on the host's own disk, which had to be there first. A start ends when the import is
+done. The image is the base with scikit-learn and what it needs, from wheels.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlparse
+
+from bench.copies import make_bundle, start_copy, unpack
+from bench.figures import Figure, Report
+from bench.hosts import Start, forget_objects, open_starts, scratch_directory
+from bench.proxy import far_away
+from bench.start import find_base, make_base
+from jiffy.cli.running import find_server
+from jiffy.datadir import DataDirectory
+from jiffy.fs.profile import encode_profile
+from jiffy.image.bytecode import Compiler, run_pip
+from jiffy.image.erofs import write_erofs
+from jiffy.image.folder import import_folder
+from jiffy.image.graft import graft
+from jiffy.image.index import Index, encode_index
+from jiffy.objects.local import LocalObjects
+from jiffy.worker.host import Origin
+
+_PROGRAM: Final = ("python3", "-c", "import sklearn, sklearn.linear_model; print('ready')")
+_PACKAGES: Final = ("scikit-learn",)
+_ROUND_TRIPS: Final = (0.0002, 0.002, 0.02)
+_PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    """`indexes` and their `layers`, bottom first."""
+
+    indexes: tuple[str, ...]
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Cold:
+    """A cold start, and what it fetched."""
+
+    start: Start
+    objects: int
+    size: int
+
+
+def run(data: DataDirectory, samples: int) -> Report:
+    """Needs root, and a server that runs on the data directory."""
+    server = find_server(data)
+    objects = LocalObjects(data.objects, data.incoming)
+    with scratch_directory(data) as scratch:
+        make_base(server, scratch)
+        image = asyncio.run(_make_image(data, objects, scratch.root / "packages"))
+        copy = scratch.root / "copy"
+        indexes = [Index.from_file(objects.path(index)) for index in image.indexes]
+        unpack(indexes, objects, copy)
+        bundle = make_bundle(copy, scratch.root / "peer", _PROGRAM)
+        profile = _record(scratch, Origin(server.http_url, data.token), objects, image)
+        total = sum(size for index in indexes for _, size in index.digests())
+        port = urlparse(server.http_url).port
+        assert port is not None
+        figures: list[Figure] = []
+        for round_trip in _ROUND_TRIPS if samples > 1 else _ROUND_TRIPS[1:2]:
+            with far_away(port, round_trip) as far:
+                origin = Origin(f"http://127.0.0.1:{far}", data.token)
+                figures += _compare(scratch, origin, image, profile, bundle, samples, total, round_trip)
+    return Report(figures)
+
+
+def _compare(
+    scratch: DataDirectory,
+    origin: Origin,
+    image: _Image,
+    profile: str,
+    bundle: Path,
+    samples: int,
+    total: int,
+    round_trip: float,
+) -> list[Figure]:
+    name = f"round trip {round_trip * 1000:g} ms"
+    plain, profiled, peer = [], [], []
+    for _ in range(samples):
+        plain.append(_start_cold(scratch, origin, image, ""))
+        profiled.append(_start_cold(scratch, origin, image, profile))
+        peer.append(asyncio.run(start_copy(bundle)).total)
+    beside = "crun, plain copy"
+    return [
+        Figure(f"{name}, no profile", "ms", [cold.start.total for cold in plain], beside, peer),
+        Figure(f"{name}, profile", "ms", [cold.start.total for cold in profiled], beside, peer),
+        Figure(f"{name}, fetched", "MB", [c.size / 1e6 for c in plain], "image", [total / 1e6] * samples),
+        Figure(f"{name}, fetched, profile", "MB", [c.size / 1e6 for c in profiled], "image", [total / 1e6] * samples),
+    ]
+
+
+def _start_cold(scratch: DataDirectory, origin: Origin, image: _Image, profile: str) -> _Cold:
+    forget_objects(scratch)
+
+    async def start() -> Start:
+        async with open_starts(scratch, origin) as starts:
+            return await starts.measure(_PROGRAM, image.layers, profile)
+
+    measured = asyncio.run(start())
+    cached = LocalObjects(scratch.objects, scratch.incoming)
+    sizes = [cached.path(digest).stat().st_size for digest in cached]
+    return _Cold(measured, len(sizes), sum(sizes))
+
+
+def _record(scratch: DataDirectory, origin: Origin, objects: LocalObjects, image: _Image) -> str:
+    """Have the origin hold the program's profile; gives its digest."""
+
+    async def record() -> Sequence[str]:
+        async with open_starts(scratch, origin) as starts:
+            await starts.measure(_PROGRAM, image.layers, record=True)
+            return starts.recorded
+
+    return objects.put(encode_profile(asyncio.run(record())))
+
+
+async def _make_image(data: DataDirectory, objects: LocalObjects, folder: Path) -> _Image:
+    """The base with packages on top."""
+    base, base_layer = await find_base(data)
+    tree, scratch = folder / "tree", folder / "scratch"
+    scratch.mkdir(parents=True)
+    target = tree / "usr/local/lib" / f"python{_PYTHON}" / "dist-packages"
+    await run_pip("install", "--target", str(target), "--no-compile", "--only-binary", ":all:", *_PACKAGES)
+    await Compiler(_PYTHON, base, objects).compile(tree, scratch)
+    with objects.batch() as batch:
+        entries = import_folder(tree, batch)
+    index = encode_index(graft([Index.from_file(objects.path(base))], Index.load(encode_index(entries))))
+    with objects.writer() as writer:
+        write_erofs(Index.load(index), writer)
+        layer, _ = writer.publish()
+    return _Image((base, objects.put(index)), (base_layer, layer))

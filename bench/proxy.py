@@ -1,0 +1,61 @@
+"""`python -m bench.proxy`: a TCP proxy that makes the other end seem far away. Each direction is late by half a round trip;
+nothing is slower for being more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_CHUNK = 2**18
+
+
+@contextmanager
+def far_away(port: int, round_trip: float) -> Iterator[int]:
+    """The port of a proxy, in a process of its own, to a port of this host; `round_trip` in seconds."""
+    command = [sys.executable, "-m", "bench.proxy", str(port), str(round_trip / 2)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as proxy:
+        assert proxy.stdout is not None
+        try:
+            yield int(proxy.stdout.readline())
+        finally:
+            proxy.terminate()
+
+
+async def _serve(port: int, delay: float) -> None:
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(_carry(reader, back, delay), _carry(there, writer, delay), return_exceptions=True)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: float) -> None:
+    loop = asyncio.get_running_loop()
+    on_the_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+
+    async def deliver() -> None:
+        while True:
+            due, data = await on_the_way.get()
+            await asyncio.sleep(due - loop.time())
+            if not data:
+                writer.close()
+                return
+            writer.write(data)
+            await writer.drain()
+
+    delivery = asyncio.ensure_future(deliver())
+    data = b"-"
+    while data:
+        data = await reader.read(_CHUNK)
+        on_the_way.put_nowait((loop.time() + delay, data))
+    await delivery
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(int(sys.argv[1]), float(sys.argv[2])))
