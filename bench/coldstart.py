@@ -28,6 +28,7 @@ from jiffy.image.folder import import_folder
 from jiffy.image.graft import graft
 from jiffy.image.index import Index, encode_index
 from jiffy.objects.local import LocalObjects
+from jiffy.server.builds import SMALL
 from jiffy.worker.host import Origin
 
 _PROGRAM: Final = ("python3", "-c", "import sklearn, sklearn.linear_model; print('ready')")
@@ -38,10 +39,11 @@ _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """`indexes` and their `layers`, bottom first."""
+    """`indexes`, their `layers` and their `catalogues`, bottom first."""
 
     indexes: tuple[str, ...]
     layers: tuple[str, ...]
+    catalogues: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,8 @@ def _start_cold(scratch: DataDirectory, origin: Origin, image: _Image, profile: 
 
     async def start() -> Start:
         async with open_starts(scratch, origin) as starts:
-            return await starts.measure(_PROGRAM, image.layers, profile)
+            catalogues = () if profile else image.catalogues
+            return await starts.measure(_PROGRAM, image.layers, profile, catalogues=catalogues)
 
     measured = asyncio.run(start())
     cached = LocalObjects(scratch.objects, scratch.incoming)
@@ -139,4 +142,10 @@ async def _make_image(data: DataDirectory, objects: LocalObjects, folder: Path) 
     with objects.writer() as writer:
         write_erofs(Index.load(index), writer)
         layer, _ = writer.publish()
-    return _Image((base, objects.put(index)), (base_layer, layer))
+    indexes = (base, objects.put(index))
+    return _Image(indexes, (base_layer, layer), tuple(_list_small(objects, each) for each in indexes))
+
+
+def _list_small(objects: LocalObjects, index: str) -> str:
+    small = [digest for digest, size in Index.from_file(objects.path(index)).digests() if size <= SMALL]
+    return objects.put(encode_profile(small))

@@ -72,7 +72,13 @@ class Starts:
                 self._exit = event
 
     async def measure(
-        self, argv: Sequence[str], layers: Sequence[str], profile: str = "", *, record: bool = False
+        self,
+        argv: Sequence[str],
+        layers: Sequence[str],
+        profile: str = "",
+        *,
+        catalogues: Sequence[str] = (),
+        record: bool = False,
     ) -> Start:
         assert self.host is not None
         await asyncio.sleep(PAUSE)
@@ -83,6 +89,7 @@ class Starts:
             argv=tuple(argv),
             environment={"PATH": PATH},
             profile=profile,
+            catalogues=tuple(catalogues),
             record=record,
         )
         started = time.perf_counter()

@@ -19,6 +19,7 @@ class LaunchContainer:
 
     `layers` are digests of EROFS images, bottom first; the worker mounts them as one root.
     `profile` names the list of objects that starts like this one read, empty for none; `record` asks what this one reads.
+    `catalogues` name lists of the root's objects in the order of their paths, for a start that nothing is known of.
     `files` are small files that appear read-only in the container: absolute path -> bytes.
     `{server}` in an environment value becomes the address at which the container reaches the server.
     """
@@ -31,6 +32,7 @@ class LaunchContainer:
     files: dict[str, bytes] = field(default_factory=dict)
     resources: Resources = Resources()
     profile: str = ""
+    catalogues: tuple[str, ...] = ()
     record: bool = False
 
 

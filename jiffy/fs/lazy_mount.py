@@ -13,7 +13,7 @@ from typing import Final
 
 from jiffy.errors import UnavailableError
 from jiffy.fs.mount import mount_fuse, unmount
-from jiffy.fs.prefetch import ask
+from jiffy.fs.prefetch import CATALOGUE, ask
 from jiffy.fs.wire import clone_device
 from jiffy.objects.base import Digest
 
@@ -67,6 +67,10 @@ class LazyMount:
         """Begin to fetch what a profile lists; without a daemon that listens, it is left."""
         with contextlib.suppress(BlockingIOError):
             ask(self._control, name, profile)
+
+    def learn(self, catalogue: Digest) -> None:
+        """Read ahead among the objects that a catalogue lists in the order of their paths."""
+        self.prefetch(CATALOGUE, catalogue)
 
     def cancel_prefetch(self, name: str) -> None:
         self.prefetch(name, "")

@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 import threading
+from typing import Final
 
 from jiffy.errors import JiffyError
 from jiffy.fs.profile import read_profile
@@ -14,7 +15,10 @@ from jiffy.objects.tiers import Tiers
 
 logger = logging.getLogger(__name__)
 
-_LARGEST_MESSAGE = 4096
+CATALOGUE: Final = "catalogue"
+"""The name under which a list is not to be fetched, but to be known."""
+
+_LARGEST_MESSAGE: Final = 4096
 
 
 class Prefetches:
@@ -23,6 +27,7 @@ class Prefetches:
     def __init__(self, tiers: Tiers) -> None:
         self._tiers = tiers
         self._cancellations: dict[str, threading.Event] = {}
+        self._catalogues: set[Digest] = set()
 
     def begin(self, name: str, profile: Digest) -> None:
         cancelled = self._cancellations[name] = threading.Event()
@@ -37,10 +42,22 @@ class Prefetches:
         """Do what is asked for through a socket of packets, until its other end is closed."""
         while packet := control.recv(_LARGEST_MESSAGE):
             message = json.loads(packet)
-            if message["profile"]:
+            if message["name"] == CATALOGUE:
+                threading.Thread(target=self._learn, args=(message["profile"],), daemon=True).start()
+            elif message["profile"]:
                 self.begin(message["name"], message["profile"])
             else:
                 self.cancel(message["name"])
+
+    def _learn(self, catalogue: Digest) -> None:
+        """Know the objects of an image in the order of their paths, to read ahead by."""
+        if catalogue in self._catalogues:
+            return
+        try:
+            self._tiers.neighbours.add(read_profile(self._tiers.ensure(catalogue).read_bytes()))
+            self._catalogues.add(catalogue)
+        except JiffyError as error:
+            logger.info("nothing is read ahead: %s", error)
 
     def _run(self, name: str, profile: Digest, cancelled: threading.Event) -> None:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -14,12 +14,17 @@ from jiffy.objects.base import Digest
 from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.memory import MemoryObject
+from jiffy.objects.neighbours import Neighbours
 
 logger = logging.getLogger(__name__)
 
 _TRIES: Final = 3
 _STREAMS: Final = 4
 """Requests that one prefetch is spread over, so that no single connection is its limit."""
+
+_READERS: Final = 8
+_READ_AHEAD_SECONDS: Final = 2.0
+"""How long an object may take when it is asked for together with others, until it is asked for alone."""
 
 _PATIENCE: Final = 0.1
 """Seconds to wait for an object that a prefetch is to bring."""
@@ -34,6 +39,8 @@ class Tiers:
         self._lock = threading.Lock()
         self._fetches: dict[Digest, Future[Path]] = {}
         self._expected: dict[Digest, Future[Path]] = {}
+        self.neighbours = Neighbours()
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="read-ahead")
 
     def ensure(self, digest: Digest) -> Path:
         """The object's file on this host. Raises NotFoundError, UnavailableError or CorruptError."""
@@ -48,6 +55,34 @@ class Tiers:
         if mine:
             self._settle(digest, fetch)
         return fetch.result()
+
+    def _fetch_with_neighbours(self, origin: HttpObjects, digest: Digest) -> bool:
+        """Ask for an object and those beside it; True as soon as the object is here, while the others still come."""
+        with self._lock:
+            beside = [each for each in self.neighbours.following(digest) if self._is_missing(each)]
+            if not beside:
+                return False
+            futures = {each: Future[Path]() for each in (digest, *beside)}
+            self._expected.update((each, futures[each]) for each in beside)
+        self._readers.submit(self._read_ahead, origin, futures)
+        try:
+            futures[digest].result(_READ_AHEAD_SECONDS)
+        except (TimeoutError, CancelledError):
+            return False
+        return True
+
+    def _is_missing(self, digest: Digest) -> bool:
+        return digest not in self._expected and digest not in self._fetches and not self.local.has(digest)
+
+    def _read_ahead(self, origin: HttpObjects, futures: dict[Digest, Future[Path]]) -> None:
+        try:
+            self._receive_many(origin, list(futures), futures, threading.Event())
+        finally:
+            with self._lock:
+                for digest in futures:
+                    self._expected.pop(digest, None)
+            for future in futures.values():
+                future.cancel()
 
     def fetch_to_memory(self, digest: Digest) -> int:
         """A descriptor of the object in memory, for when the disk has no room for it. Raises as `ensure` does."""
@@ -68,22 +103,28 @@ class Tiers:
         if origin is None:
             return
         with self._lock:
-            missing = [
-                each for each in dict.fromkeys(digests) if each not in self._expected and not self.local.has(each)
-            ]
-            self._expected.update((digest, Future()) for digest in missing)
+            missing = [digest for digest in dict.fromkeys(digests) if self._is_missing(digest)]
+            futures = {digest: Future[Path]() for digest in missing}
+            self._expected.update(futures)
         try:
             parts = [part for start in range(_STREAMS) if (part := missing[start::_STREAMS])]
             with ThreadPoolExecutor(_STREAMS, thread_name_prefix="prefetch") as pool:
-                for job in [pool.submit(self._prefetch_part, origin, part, cancelled) for part in parts]:
+                for job in [pool.submit(self._receive_many, origin, part, futures, cancelled) for part in parts]:
                     job.result()
         finally:
             with self._lock:
-                expected = [self._expected.pop(digest) for digest in missing]
-            for future in expected:
+                for digest in missing:
+                    self._expected.pop(digest, None)
+            for future in futures.values():
                 future.cancel()
 
-    def _prefetch_part(self, origin: HttpObjects, digests: Sequence[Digest], cancelled: threading.Event) -> None:
+    def _receive_many(
+        self,
+        origin: HttpObjects,
+        digests: Sequence[Digest],
+        futures: Mapping[Digest, Future[Path]],
+        cancelled: threading.Event,
+    ) -> None:
         def receive(digest: Digest, parts: Iterable[bytes]) -> None:
             with self.local.writer() as writer:
                 for part in parts:
@@ -91,7 +132,7 @@ class Tiers:
                 if cancelled.is_set():
                     raise UnavailableError("the prefetch was cancelled")
                 writer.publish(digest)
-            self._expected[digest].set_result(self.local.path(digest))
+            futures[digest].set_result(self.local.path(digest))
 
         try:
             origin.fetch_many(digests, receive)
@@ -123,6 +164,8 @@ class Tiers:
             return self.local.path(digest)
         if self._origin is None:
             raise NotFoundError(f"no object {digest}", why="this host has no origin to fetch it from")
+        if self._fetch_with_neighbours(self._origin, digest):
+            return self.local.path(digest)
         for remaining in reversed(range(_TRIES)):
             try:
                 with self.local.writer() as writer:

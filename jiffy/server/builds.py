@@ -10,11 +10,12 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from modal_proto import api_pb2
 
 from jiffy.errors import JiffyError, NotFoundError, UnsupportedError
+from jiffy.fs.profile import encode_profile
 from jiffy.identifiers import derived_id
 from jiffy.image.bytecode import Compiler
 from jiffy.image.client import client_index, dependencies_index
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Report = Callable[[str], None]
 CLIENT_REFERENCE = "client:"
+SMALL: Final = 2**18
 
 
 @dataclass(slots=True)
@@ -99,6 +101,15 @@ class Builds:
             made = await self._make(f"erofs/{index}", lambda: asyncio.to_thread(self._write_erofs, index))
             known = self._images[index] = made["index"]
         return known
+
+    async def catalogue(self, index: str) -> str:
+        """The small objects of an index in the order of their paths: a list in the form of a profile."""
+        made = await self._make(f"catalogue/{index}", lambda: asyncio.to_thread(self._list_small, index))
+        return made["index"]
+
+    def _list_small(self, index: str) -> str:
+        small = (digest for digest, size in self.load_index(index).digests() if size <= SMALL)
+        return self._objects.put(encode_profile(list(small)))
 
     def _write_erofs(self, index: str) -> str:
         with self._objects.writer() as writer:

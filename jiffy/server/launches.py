@@ -49,6 +49,7 @@ class Launches:
             files={_ARGUMENTS: arguments.SerializeToString()},
             resources=Resources(pool.settings.memory_limit_bytes, pool.settings.cpu_limit_millis),
             profile=advice.profile,
+            catalogues=() if advice.is_known else tuple([await self._builds.catalogue(layer) for layer in layers]),
             record=advice.record,
         )
 

@@ -36,9 +36,11 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """`profile` names the list of what to prefetch, empty for none; `record` asks for what this start reads."""
+    """`profile` names the list of what to prefetch, empty for none; `is_known`: it is of this image, not of others alone;
+    `record` asks for what this start reads."""
 
     profile: Digest
+    is_known: bool
     record: bool
 
 
@@ -56,10 +58,10 @@ class Profiles:
         own, image, python = [await self._stored.find(name) for name in start.names]
         record = own is None or own.runs < _ENOUGH_RUNS
         if (known := own or image) is not None:
-            return Advice(known.digest, record)
+            return Advice(known.digest, True, record)
         if python is not None:
-            return Advice(await self._fit(python.digest, start.layers), record)
-        return Advice("", record)
+            return Advice(await self._fit(python.digest, start.layers), False, record)
+        return Advice("", False, record)
 
     async def record(self, task_id: str, digests: Sequence[Digest]) -> None:
         """A start has read these, in this order."""

@@ -93,6 +93,8 @@ class Container:
 
     async def _launch(self) -> Process:
         phases = _Phases()
+        for catalogue in self._order.catalogues:
+            self._host.lazy.learn(catalogue)
         if self._order.profile:
             self._host.lazy.prefetch(self.task_id, self._order.profile)
         await self._host.roots.prepare(self._order.layers)

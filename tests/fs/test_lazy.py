@@ -280,3 +280,18 @@ async def test_a_file_served_from_memory_outlives_the_daemon(full_host: ColdHost
         assert await read_next() == piece(0)
         await kill_daemon(full_host)
         assert await read_next() == piece(1)
+
+
+async def test_with_a_catalogue_the_files_beside_are_read_ahead(host: ColdHost) -> None:
+    names = sorted(name for name in CONTENTS if name.startswith("file-"))
+    catalogue = encode_profile([host.digest(name) for name in names])
+    digest = hashlib.sha256(catalogue).hexdigest()
+    host.origin.objects[digest] = catalogue
+    host.mount.learn(digest)
+    async with asyncio.timeout(10):
+        while not host.objects.has(digest):
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.1)
+    for name in names:
+        assert await read(host.root / name) == CONTENTS[name]
+    assert len(host.origin.requests) < len(names) / 3

@@ -105,3 +105,12 @@ def test_what_is_no_profile_is_refused(data: bytes) -> None:
     with pytest.raises(CorruptError):
         read_profile(data)
     assert read_profile(encode_profile([A, B])) == (A, B)
+
+
+async def test_only_a_profile_of_the_image_itself_makes_reading_ahead_needless(
+    profiles: Profiles, objects: LocalObjects
+) -> None:
+    assert not (await profiles.advise("ta-0", start(objects))).is_known
+    await run(profiles, "ta-1", start(objects), (A,))
+    assert (await profiles.advise("ta-2", start(objects))).is_known
+    assert not (await profiles.advise("ta-3", start(objects, image="im-2"))).is_known
