@@ -72,6 +72,11 @@ class DataDirectory:
         return self.root / "synced.json"
 
     @property
+    def quarantine(self) -> Path:
+        """Objects whose bytes were wrong and could not be had anew."""
+        return self.root / "quarantine"
+
+    @property
     def signing_key(self) -> Path:
         """Signs the short-lived tokens that clients are given; readable by its owner only."""
         return self.root / "signing.key"

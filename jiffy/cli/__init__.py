@@ -12,6 +12,7 @@ from jiffy.errors import JiffyError
 
 _VERBS: Final = {
     "bench": "Measure jiffy beside its peers and limits.",
+    "cache": "Show and check the objects that this machine holds.",
     "doctor": "Check what this machine can do for jiffy.",
     "env": "Print the lines that point a shell's modal client at the running server.",
     "login": "Write a profile for the running server into the modal client's configuration.",

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import time
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,37 +43,39 @@ class Scrubber:
         self._quarantine = quarantine
         self._rate = rate
 
-    def run(self, is_cancelled: Callable[[], bool] = lambda: False) -> Findings:
-        """Look at every object once."""
+    def run(self, cancelled: threading.Event, report: Callable[[Findings], None] = lambda _: None) -> Findings:
+        """Look at every object once. `report` hears what was found so far, after each of them."""
         findings = Findings()
         for digest in self._tiers.local:
-            if is_cancelled():
+            if cancelled.is_set():
                 break
-            self._look_at(digest, findings)
+            self._look_at(digest, findings, cancelled)
+            report(findings)
         return findings
 
-    def _look_at(self, digest: Digest, findings: Findings) -> None:
+    def _look_at(self, digest: Digest, findings: Findings, cancelled: threading.Event) -> None:
         path = self._tiers.local.path(digest)
         try:
-            found = self._read(path, findings)
+            found = self._read(path, findings, cancelled)
         except FileNotFoundError:
             return
         except OSError as error:
             logger.error("object %s cannot be read: %s", digest, error)
             found = ""
         findings.objects += 1
-        if found != digest:
+        if found != digest and not cancelled.is_set():
             logger.error("object %s has the wrong bytes", digest)
             self._mend(digest, path, findings)
 
-    def _read(self, path: Path, findings: Findings) -> Digest:
+    def _read(self, path: Path, findings: Findings, cancelled: threading.Event) -> Digest:
         checksum = hashlib.sha256()
         with path.open("rb", buffering=0) as file:
             os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_NOREUSE)
             while chunk := file.read(_CHUNK):
                 checksum.update(chunk)
                 findings.size += len(chunk)
-                time.sleep(len(chunk) / self._rate)
+                if cancelled.wait(len(chunk) / self._rate):
+                    break
         return checksum.hexdigest()
 
     def _mend(self, digest: Digest, path: Path, findings: Findings) -> None:

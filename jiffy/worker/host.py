@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import platform
 import shutil
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from jiffy.fs.mount import private_mount_namespace
 from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.recovery import Marker
+from jiffy.objects.scrub import Scrubber
 from jiffy.objects.tiers import Tiers
 from jiffy.runtime import cgroups
 from jiffy.runtime.kernel import require_kernel
@@ -30,10 +33,14 @@ from jiffy.runtime.oci import Runtime, adopt_orphans, choose_runtime, hide_empty
 from jiffy.worker.connection import read_token
 from jiffy.worker.roots import Roots
 
+logger = logging.getLogger(__name__)
+
 GRPC_PORT: Final = 9900
 HTTP_PORT: Final = 9901
 _MEMORY_SHARE: Final = 0.9
 _SYNC_SECONDS: Final = 30.0
+_SCRUB_SECONDS: Final = 24 * 3600.0
+_SCRUB_RATE: Final = 20e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +122,26 @@ async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin
     stack.callback(lazy.rmdir)
     stack.push_async_callback(mount.stop)
     remote = HttpObjects(origin.url, read_token(origin.token_file)) if origin is not None else None
-    roots = Roots(data, Tiers(objects, remote), lazy)
+    tiers = Tiers(objects, remote)
+    if remote is not None:
+        _scrub_from_time_to_time(stack, Scrubber(tiers, data.quarantine, _SCRUB_RATE))
+    roots = Roots(data, tiers, lazy)
     stack.callback(roots.close)
     return roots, mount
+
+
+def _scrub_from_time_to_time(stack: AsyncExitStack, scrubber: Scrubber) -> None:
+    cancelled = threading.Event()
+
+    async def scrub_forever() -> None:
+        while True:
+            await asyncio.sleep(_SCRUB_SECONDS)
+            findings = await asyncio.to_thread(scrubber.run, cancelled)
+            logger.info("%d objects were read again, %d mended", findings.objects, findings.mended)
+
+    job = asyncio.ensure_future(scrub_forever())
+    stack.callback(job.cancel)
+    stack.callback(cancelled.set)
 
 
 async def _keep_synced(stack: AsyncExitStack, marker: Marker) -> None:

@@ -68,7 +68,7 @@ def test_doctor_fails_when_something_is_missing(tmp_path: Path) -> None:
 def test_every_command_explains_itself() -> None:
     listed = jiffy("--help")
     assert listed.code == 0
-    for verb in ("serve", "stop", "env", "login", "doctor", "timeline", "bench"):
+    for verb in ("serve", "stop", "env", "login", "doctor", "timeline", "bench", "cache"):
         assert verb in listed.words
         assert jiffy(verb, "--help").code == 0
 
