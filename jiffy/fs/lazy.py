@@ -38,6 +38,9 @@ from jiffy.objects.tiers import Tiers
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE: Final = 90.0
+"""Seconds for which readers wait for an origin that is away, until they get an error."""
+
 _FOREVER: Final = 86400 * 365
 _ROOT: Final = 1
 _FIRST_FOLDER: Final = 2
@@ -261,7 +264,8 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s lazy: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    origin = HttpObjects(arguments.origin, read_token(arguments.token_file)) if arguments.origin else None
+    token = read_token(arguments.token_file)
+    origin = HttpObjects(arguments.origin, token, deadline=_PATIENCE) if arguments.origin else None
     tiers = Tiers(LocalObjects(arguments.objects, arguments.incoming, durable=origin is None), origin)
     nodes = NodeLedger(arguments.nodes_fd, _FIRST_OBJECT)
     layer = LazyLayer(tiers, arguments.fuse_fds[0], BackingLedger(arguments.backings_fd), nodes)

@@ -32,6 +32,7 @@ class LazyMount:
         self, at: Path, objects: Path, incoming: Path, origin: str = "", token_file: Path | None = None
     ) -> None:
         self._at = at
+        self._has_origin = bool(origin)
         self._arguments = ["--objects", str(objects), "--incoming", str(incoming)]
         if origin:
             self._arguments += ["--origin", origin]
@@ -64,9 +65,10 @@ class LazyMount:
         self._keeper = asyncio.ensure_future(self._keep_alive())
 
     def prefetch(self, name: str, profile: Digest) -> None:
-        """Begin to fetch what a profile lists; without a daemon that listens, it is left."""
-        with contextlib.suppress(BlockingIOError):
-            ask(self._control, name, profile)
+        """Begin to fetch what a profile lists. Without an origin, or when the daemon is too busy, nothing happens."""
+        if self._has_origin:
+            with contextlib.suppress(BlockingIOError):
+                ask(self._control, name, profile)
 
     def learn(self, catalogue: Digest) -> None:
         """Read ahead among the objects that a catalogue lists in the order of their paths."""

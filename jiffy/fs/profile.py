@@ -33,7 +33,8 @@ _AT_FDCWD: Final = -100
 
 
 class Recorder:
-    """Records what is opened below `root`, an overlay of `layers` (topmost first), until it is closed."""
+    """Records what is opened below `root`, an overlay of `layers` (topmost first), until it is closed, or has seen as many
+    paths as a profile may hold."""
 
     def __init__(self, root: Path, layers: Sequence[Path]) -> None:
         self._root = os.fsencode(root)
@@ -46,11 +47,16 @@ class Recorder:
 
     def close(self) -> tuple[Digest, ...]:
         """End, and give the objects in order."""
-        while self._read():
+        while self._descriptor >= 0 and self._read():
             pass
-        self._loop.remove_reader(self._descriptor)
-        os.close(self._descriptor)
+        self._stop()
         return tuple(self._objects)
+
+    def _stop(self) -> None:
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _read(self) -> bool:
         """Take some events; False when there were none."""
@@ -65,12 +71,14 @@ class Recorder:
             if descriptor >= 0:
                 self._note(_path_of(descriptor))
                 os.close(descriptor)
+        if len(self._paths) >= MOST_OBJECTS:
+            self._stop()
         return True
 
     def _note(self, path: bytes) -> None:
         """The container's own name space has its root at /; from outside the path leads through the mount."""
         path = path.removeprefix(b"(unreachable)").removeprefix(self._root)
-        if path in self._paths or len(self._objects) >= MOST_OBJECTS:
+        if path in self._paths:
             return
         self._paths.add(path)
         if (digest := self._find(path)) is not None:

@@ -16,7 +16,7 @@ from jiffy.errors import UnsupportedError
 from tests.servers import JIFFY, Outcome
 
 
-def jiffy(*arguments: str, **variables: str) -> Outcome:
+def jiffy(*arguments: str, seconds: float = 60, **variables: str) -> Outcome:
     done = subprocess.run(
         [*JIFFY, *arguments],
         stdout=subprocess.PIPE,
@@ -24,7 +24,7 @@ def jiffy(*arguments: str, **variables: str) -> Outcome:
         stdin=subprocess.DEVNULL,
         text=True,
         check=False,
-        timeout=60,
+        timeout=seconds,
         env={**os.environ, "COLUMNS": "200", **variables},
     )
     return Outcome(done.returncode, done.stdout)

@@ -46,9 +46,12 @@ class ColdHost:
         return [request.removeprefix("/objects/") for request in self.origin.requests]
 
 
+OBJECTS = {hashlib.sha256(data).hexdigest(): data for data in CONTENTS.values()}
+
+
 @pytest.fixture
 def origin() -> Iterator[Origin]:
-    with serve_origin({hashlib.sha256(data).hexdigest(): data for data in CONTENTS.values()}) as running:
+    with serve_origin(dict(OBJECTS)) as running:
         yield running
 
 

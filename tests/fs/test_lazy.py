@@ -15,11 +15,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pytest
 
 from jiffy.fs.profile import encode_profile
-from tests.fs.conftest import CONTENTS, ColdHost
+from tests.fs.conftest import CONTENTS, OBJECTS, ColdHost, cold_host
+from tests.objects.origin import serve_origin
 
 pytestmark = pytest.mark.root
 
@@ -295,3 +297,15 @@ async def test_with_a_catalogue_the_files_beside_are_read_ahead(host: ColdHost) 
     for name in names:
         assert await read(host.root / name) == CONTENTS[name]
     assert len(host.origin.requests) < len(names) / 3
+
+
+async def test_readers_wait_for_an_origin_that_is_away_for_a_while(tmp_path: Path) -> None:
+    with serve_origin(dict(OBJECTS)) as origin:
+        port = urlparse(origin.url).port
+    assert port is not None
+    async with cold_host(tmp_path, origin) as host:
+        reader = asyncio.ensure_future(read(host.root / "file-4"))
+        await asyncio.sleep(1.5)
+        assert not reader.done()
+        with serve_origin(dict(OBJECTS), port):
+            assert await asyncio.wait_for(reader, 20) == CONTENTS["file-4"]

@@ -52,3 +52,18 @@ async def test_what_the_container_wrote_itself_has_no_object(host: ColdHost) -> 
     await asyncio.to_thread(write)
     await asyncio.sleep(0.05)
     assert recorder.close() == ()
+
+
+async def test_a_start_that_reads_without_end_is_recorded_up_to_a_bound(
+    host: ColdHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jiffy.fs.profile.MOST_OBJECTS", 5)
+    recorder = Recorder(host.root, [host.image])
+
+    def read() -> None:
+        for number in range(20):
+            (host.root / f"file-{number}").read_bytes()
+
+    await asyncio.to_thread(read)
+    await asyncio.sleep(0.05)
+    assert 5 <= len(recorder.close()) <= 20

@@ -36,7 +36,7 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serve_origin(objects: dict[str, bytes]) -> Iterator[Origin]:
+def serve_origin(objects: dict[str, bytes], port: int = 0) -> Iterator[Origin]:
     origin = Origin(objects)
 
     class Handler(BaseHTTPRequestHandler):
@@ -93,7 +93,7 @@ def serve_origin(objects: dict[str, bytes]) -> Iterator[Origin]:
         def log_message(self, *arguments: object) -> None:
             """Nothing: what was asked is in `requests`."""
 
-    server = _Server(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     origin.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
