@@ -67,4 +67,4 @@ def test_a_cold_host_fetches_what_a_program_reads_and_verifies_it(
         fresh = set(here) - fetched
         (digest,) = [line for line in second.output.splitlines() if len(line) == 64]
         assert digest in fresh
-        assert len(fresh) < 30
+        assert len(fresh) < 60, "that file, and what is read ahead of it"
