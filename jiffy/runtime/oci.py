@@ -1,16 +1,14 @@
 """OCI runtimes behind one interface. crun is preferred: it starts several times faster than runc.
 
-The runtime's own process is gone once a container runs. The worker is a child subreaper, so the container's first process
-becomes its child, and it can wait for the exit status as for any other.
+The runtime's own process is gone once a container runs. The worker adopts orphans, so the container's first process becomes
+its child, and it can wait for the exit status as for any other.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Final
@@ -19,36 +17,11 @@ from jiffy.errors import JiffyError, UnsupportedError
 from jiffy.fs.mount import bind_mount, mount_tmpfs, unmount
 from jiffy.runtime.bundle import ContainerSpec, write_bundle
 from jiffy.runtime.cgroups import ROOT, Layout, find_layout
+from jiffy.runtime.process import Process, reap_helpers
 
-_PR_SET_CHILD_SUBREAPER: Final = 36
 _PREFERRED: Final = ("crun", "runc")
 _START_SECONDS: Final = 30.0
-
-
-class Process:
-    """The first process of a container, a child of this one."""
-
-    def __init__(self, pid: int) -> None:
-        self.pid = pid
-        self._descriptor = os.pidfd_open(pid)
-        self._exit: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        asyncio.get_running_loop().add_reader(self._descriptor, self._reap)
-
-    async def wait(self) -> int:
-        """The exit code, 128+N for signal N."""
-        return await asyncio.shield(self._exit)
-
-    def signal(self, number: int) -> None:
-        """Nothing happens when it has ended."""
-        if not self._exit.done():
-            os.kill(self.pid, number)
-
-    def _reap(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._descriptor)
-        os.close(self._descriptor)
-        _, status = os.waitpid(self.pid, 0)
-        code = os.waitstatus_to_exitcode(status)
-        self._exit.set_result(128 - code if code < 0 else code)
+_HELPER_SECONDS: Final = 0.5
 
 
 class Runtime:
@@ -78,6 +51,7 @@ class Runtime:
         if code != 0:
             await self.delete(spec.identifier)
             raise JiffyError(f"{self.name} did not start the container", why=_last_line(log) or f"it ended with {code}")
+        asyncio.get_running_loop().call_later(_HELPER_SECONDS, reap_helpers)
         return Process(int(pid_file.read_text()))
 
     async def delete(self, identifier: str) -> None:
@@ -110,11 +84,6 @@ def choose_runtime(state: Path) -> Runtime:
         if (program := shutil.which(name)) is not None:
             return Runtime(name, program, state)
     raise UnsupportedError("no OCI runtime is installed", hint="install crun or runc")
-
-
-def adopt_orphans() -> None:
-    """Become the parent of processes whose own parent ends."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def hide_empty_hierarchy(scratch: Path) -> None:

@@ -19,7 +19,7 @@ from jiffy.fs.profile import Recorder
 from jiffy.runtime import cgroups
 from jiffy.runtime.bundle import BindMount, ContainerSpec
 from jiffy.runtime.network import Interface
-from jiffy.runtime.oci import Process
+from jiffy.runtime.process import Process
 from jiffy.runtime.resolv import hosts_file, resolver_file
 from jiffy.worker.host import Host
 from jiffy.worker.logs import LogPipe

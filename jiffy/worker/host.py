@@ -29,7 +29,8 @@ from jiffy.objects.tiers import Tiers
 from jiffy.runtime import cgroups
 from jiffy.runtime.kernel import require_kernel
 from jiffy.runtime.network import GATEWAY, ContainerNetwork
-from jiffy.runtime.oci import Runtime, adopt_orphans, choose_runtime, hide_empty_hierarchy
+from jiffy.runtime.oci import Runtime, choose_runtime, hide_empty_hierarchy
+from jiffy.runtime.process import adopt_orphans
 from jiffy.worker.connection import read_token
 from jiffy.worker.roots import Roots
 

@@ -1,6 +1,7 @@
 """Programs that end early, or go on without their client."""
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from pathlib import Path
@@ -71,3 +72,23 @@ def await_log(server: ServerUnderTest, text: str) -> bool:
             return True
         time.sleep(0.2)
     return False
+
+
+def test_a_worker_keeps_no_process_of_containers_that_ended(server: ServerUnderTest, program: ProgramFolder) -> None:
+    assert server.run(program(SLOW), "--seconds", "0").code == 0
+    deadline = time.monotonic() + 15
+    while (ended := ended_children(server.worker_pid)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert ended == []
+
+
+def ended_children(pid: int) -> list[str]:
+    """Children that ended and were never waited for."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            name, _, rest = path.read_text().rpartition(")")
+            state, parent = rest.split()[:2]
+            if state == "Z" and int(parent) == pid:
+                found.append(name)
+    return found
