@@ -66,14 +66,14 @@ def run(data: DataDirectory, samples: int) -> Report:
         indexes = [Index.from_file(objects.path(index)) for index in image.indexes]
         unpack(indexes, objects, copy)
         bundle = make_bundle(copy, scratch.root / "peer", _PROGRAM)
-        profile = _record(scratch, Origin(server.http_url, data.token), objects, image)
+        profile = _record(scratch, Origin((server.http_url,), data.token), objects, image)
         total = sum(size for index in indexes for _, size in index.digests())
         port = urlparse(server.http_url).port
         assert port is not None
         figures: list[Figure] = []
         for round_trip in _ROUND_TRIPS if samples > 1 else _ROUND_TRIPS[1:2]:
             with far_away(port, round_trip) as far:
-                origin = Origin(f"http://127.0.0.1:{far}", data.token)
+                origin = Origin((f"http://127.0.0.1:{far}",), data.token)
                 figures += _compare(scratch, origin, image, profile, bundle, samples, total, round_trip)
     return Report(figures)
 

@@ -73,7 +73,7 @@ def run(data: DataDirectory, samples: int) -> Report:
         copy = scratch.root / "copy"
         objects = LocalObjects(data.objects, data.incoming)
         unpack([Index.from_file(objects.path(index))], objects, copy)
-        origin = Origin(server.http_url, data.token)
+        origin = Origin((server.http_url,), data.token)
         profiles = {name: asyncio.run(_record(scratch, origin, data, name, base)) for name in _PROGRAMS}
         cold, profiled, warm, peer = _measure(scratch, origin, base, profiles, copy, samples)
     figures = [

@@ -17,9 +17,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from jiffy.cli.running import data_option
 from jiffy.datadir import DataDirectory
 from jiffy.errors import NotFoundError
-from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.scrub import Findings, Scrubber
+from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
 from jiffy.worker.connection import read_token
 
@@ -49,14 +49,14 @@ def show(data: Path, as_json: bool) -> None:
 
 @cache.command()
 @data_option
-@click.option("--server", default="", help="The HTTP address of the server to fetch broken objects from.")
-@click.option("--token-file", type=click.Path(path_type=Path), help="That server's token.json.")
+@click.option("--source", "sources", multiple=True, help="Where to fetch broken objects from: http://, s3:// ...")
+@click.option("--token-file", type=click.Path(path_type=Path), help="The server's token.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def scrub(data: Path, server: str, token_file: Path | None, as_json: bool) -> None:
+def scrub(data: Path, sources: tuple[str, ...], token_file: Path | None, as_json: bool) -> None:
     """Read every object again; mend what is broken, or put it aside. Exit code 1 when something was put aside."""
     directory, objects = _open(data)
-    origin = HttpObjects(server, read_token(token_file or directory.token)) if server else None
-    scrubber = Scrubber(Tiers(objects, origin), directory.quarantine, _AS_FAST_AS_IT_GOES)
+    token = read_token(token_file or directory.token) if sources else ""
+    scrubber = Scrubber(Tiers(objects, open_sources(sources, token)), directory.quarantine, _AS_FAST_AS_IT_GOES)
     findings = _run(scrubber, objects)
     if as_json:
         click.echo(json.dumps(dataclasses.asdict(findings)))

@@ -32,14 +32,14 @@ from jiffy.fs.ledger import BackingLedger, NodeLedger
 from jiffy.fs.prefetch import Prefetches
 from jiffy.fs.wire import Operation, Request
 from jiffy.objects.base import Digest
-from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
 
 logger = logging.getLogger(__name__)
 
 _PATIENCE: Final = 90.0
-"""Seconds for which readers wait for an origin that is away, until they get an error."""
+"""Seconds for which readers wait for sources that are away, until they get an error."""
 
 _FOREVER: Final = 86400 * 365
 _ROOT: Final = 1
@@ -254,7 +254,7 @@ def main() -> None:
     parser.add_argument("--fuse-fds", type=int, nargs="+", required=True)
     parser.add_argument("--objects", type=Path, required=True)
     parser.add_argument("--incoming", type=Path, required=True)
-    parser.add_argument("--origin", default="")
+    parser.add_argument("--sources", nargs="+", default=())
     parser.add_argument("--token-file", type=Path)
     parser.add_argument("--backings-fd", type=int, required=True)
     parser.add_argument("--nodes-fd", type=int, required=True)
@@ -265,8 +265,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     token = read_token(arguments.token_file)
-    origin = HttpObjects(arguments.origin, token, deadline=_PATIENCE) if arguments.origin else None
-    tiers = Tiers(LocalObjects(arguments.objects, arguments.incoming, durable=origin is None), origin)
+    sources = open_sources(arguments.sources, token, deadline=_PATIENCE)
+    tiers = Tiers(LocalObjects(arguments.objects, arguments.incoming, durable=sources is None), sources)
     nodes = NodeLedger(arguments.nodes_fd, _FIRST_OBJECT)
     layer = LazyLayer(tiers, arguments.fuse_fds[0], BackingLedger(arguments.backings_fd), nodes)
     control = socket.socket(fileno=arguments.control_fd)

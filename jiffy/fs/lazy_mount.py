@@ -8,6 +8,7 @@ import logging
 import os
 import socket
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -26,16 +27,16 @@ that is closed, and they must wait for the next daemon instead."""
 
 
 class LazyMount:
-    """Mounted at `at` from start to stop. `origin` is the HTTP address of the server whose objects it fetches."""
+    """Mounted at `at` from start to stop. `sources` are addresses as in objects/sources.py."""
 
     def __init__(
-        self, at: Path, objects: Path, incoming: Path, origin: str = "", token_file: Path | None = None
+        self, at: Path, objects: Path, incoming: Path, sources: Sequence[str] = (), token_file: Path | None = None
     ) -> None:
         self._at = at
-        self._has_origin = bool(origin)
+        self._has_sources = bool(sources)
         self._arguments = ["--objects", str(objects), "--incoming", str(incoming)]
-        if origin:
-            self._arguments += ["--origin", origin]
+        if sources:
+            self._arguments += ["--sources", *sources]
         if token_file is not None:
             self._arguments += ["--token-file", str(token_file)]
         self._descriptors: list[int] = []
@@ -65,8 +66,8 @@ class LazyMount:
         self._keeper = asyncio.ensure_future(self._keep_alive())
 
     def prefetch(self, name: str, profile: Digest) -> None:
-        """Begin to fetch what a profile lists. Without an origin, or when the daemon is too busy, nothing happens."""
-        if self._has_origin:
+        """Begin to fetch what a profile lists. Without a source, or when the daemon is too busy, nothing happens."""
+        if self._has_sources:
             with contextlib.suppress(BlockingIOError):
                 ask(self._control, name, profile)
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 import struct
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol, TypeVar
 
 from jiffy.errors import InvalidError
 
+T = TypeVar("T")
 Digest = str
 """64 lowercase hex digits."""
+
+Receive = Callable[[Digest, Iterable[bytes]], None]
+"""Takes one object of many: all of its parts."""
 
 DIGEST_BYTES: Final = 32
 BATCH_LENGTH: Final = struct.Struct("<Q")
@@ -29,3 +34,19 @@ def check_digest(text: str) -> Digest:
 def object_path(digest: Digest) -> str:
     """Where an object lies below the root of a store: aa/bbcc..."""
     return f"{digest[:2]}/{digest[2:]}"
+
+
+class Source(Protocol):
+    """A place beyond this host that has objects. It tries once, verifies nothing but lengths, and raises NotFoundError,
+    UnauthenticatedError, UnavailableError when it does not answer well, CorruptError when the bytes end too early."""
+
+    name: str
+
+    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T]) -> T:
+        """Hand the parts of an object to `take`, which must take all; gives what that gives."""
+
+    def fetch_range(self, digest: Digest, start: int, size: int) -> bytes:
+        """`size` bytes of an object from `start` on."""
+
+    def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
+        """`receive` is called for each object that is there, in any order, perhaps in several threads at once."""

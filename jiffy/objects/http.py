@@ -2,107 +2,82 @@
 
 from __future__ import annotations
 
-import logging
-import random
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final, Protocol
+from contextlib import contextmanager
+from typing import Final
 
 import urllib3
 from urllib3.exceptions import HTTPError
 
 from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, UnavailableError
-from jiffy.objects.base import ABSENT, BATCH_LENGTH, Digest
+from jiffy.objects.base import ABSENT, BATCH_LENGTH, Digest, Receive, T
 
-logger = logging.getLogger(__name__)
-
-
-class Writer(Protocol):
-    """Takes the content of an object as it comes."""
-
-    def write(self, chunk: bytes) -> None: ...
-
-
-Receive = Callable[[Digest, Iterable[bytes]], None]
 _CHUNK: Final = 2**18
 _CONNECTIONS: Final = 32
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 2.0
+_CONNECT_SECONDS: Final = 5.0
 
 
 class HttpObjects:
-    """`url` is the server's HTTP address, `token` is `id:secret`. `deadline`: seconds in which a fetch may be retried."""
+    """`url` is the server's HTTP address, `token` is `id:secret`. `stall`: seconds without a byte until it is given up."""
 
-    def __init__(self, url: str, token: str, *, deadline: float = 20.0, stall: float = 10.0) -> None:
-        self._url = url.rstrip("/")
-        self._deadline = deadline
+    def __init__(self, url: str, token: str, *, stall: float = 10.0) -> None:
+        self.name = url.rstrip("/")
         self._pool = urllib3.PoolManager(
             maxsize=_CONNECTIONS,
             headers={"Authorization": f"Bearer {token}"},
-            timeout=urllib3.Timeout(connect=min(5.0, stall), read=stall),
+            timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, stall), read=stall),
             retries=False,
         )
 
-    def fetch(self, digest: Digest, writer: Writer) -> None:
-        """Stream an object into a writer, which verifies it. Raises NotFoundError, UnavailableError when the deadline
-        has passed, CorruptError when the bytes end too early: then a new writer may try again."""
-        deadline = time.monotonic() + self._deadline
-        pause = _FIRST_PAUSE
-        while True:
-            response = None
-            try:
-                response = self._pool.request("GET", f"{self._url}/objects/{digest}", preload_content=False)
-                if response.status == 200:
-                    break
-                reason = self._explain_status(digest, response)
-            except HTTPError as error:
-                reason = _describe(error)
-            finally:
-                if response is not None and response.status != 200:
-                    response.drain_conn()
-                    response.release_conn()
-            if time.monotonic() + pause > deadline:
-                raise UnavailableError(f"object {digest} cannot be fetched from {self._url}", why=reason)
-            time.sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(_LONGEST_PAUSE, pause * 2)
-        self._stream(digest, response, writer)
+    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T]) -> T:
+        with self._request("GET", f"/objects/{digest}") as response:
+            return take(response.stream(_CHUNK))
+
+    def fetch_range(self, digest: Digest, start: int, size: int) -> bytes:
+        wanted = {"Range": f"bytes={start}-{start + size - 1}"}
+        with self._request("GET", f"/objects/{digest}", headers=wanted) as response:
+            data = response.read()
+        if response.status == 200:
+            data = data[start : start + size]
+        if len(data) != size:
+            raise CorruptError(f"{size} bytes of object {digest} broke off", why=f"{len(data)} came")
+        return data
 
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
-        """Ask for many objects at once; `receive` is called for each that the server has, in order, with its content in
-        parts, all of which it must take. Raises UnavailableError or CorruptError when the answer breaks off."""
         body = b"".join(map(bytes.fromhex, digests))
-        try:
-            response = self._pool.request("POST", f"{self._url}/objects", body=body, preload_content=False)
-        except HTTPError as error:
-            raise UnavailableError(f"no objects from {self._url}", why=_describe(error)) from error
-        try:
-            if response.status != 200:
-                raise UnavailableError(f"no objects from {self._url}", why=f"it answered {response.status}")
+        with self._request("POST", "/objects", body=body) as response:
             for digest in digests:
                 (length,) = BATCH_LENGTH.unpack(b"".join(_parts(response, BATCH_LENGTH.size)))
                 if length != ABSENT:
                     receive(digest, _parts(response, length))
+
+    @contextmanager
+    def _request(
+        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        sent = {**self._pool.headers, **(headers or {})}
+        try:
+            response = self._pool.request(method, self.name + path, body=body, headers=sent, preload_content=False)
+        except HTTPError as error:
+            raise UnavailableError(f"{self.name} does not answer", why=_describe(error)) from error
+        try:
+            self._check_status(path, response)
+            yield response
             response.drain_conn()
         except HTTPError as error:
-            raise CorruptError("a batch of objects broke off", why=_describe(error)) from error
+            raise CorruptError(f"{path} of {self.name} broke off", why=_describe(error)) from error
         finally:
             response.release_conn()
 
-    def _stream(self, digest: Digest, response: urllib3.BaseHTTPResponse, writer: Writer) -> None:
-        try:
-            for chunk in response.stream(_CHUNK):
-                writer.write(chunk)
-        except HTTPError as error:
-            raise CorruptError(f"object {digest} broke off half-way", why=_describe(error)) from error
-        finally:
-            response.release_conn()
-
-    def _explain_status(self, digest: Digest, response: urllib3.BaseHTTPResponse) -> str:
+    def _check_status(self, path: str, response: urllib3.BaseHTTPResponse) -> None:
+        if response.status in (200, 206):
+            return
+        response.drain_conn()
         if response.status == 404:
-            raise NotFoundError(f"{self._url} has no object {digest}")
+            raise NotFoundError(f"{self.name} has no {path.removeprefix('/').replace('objects/', 'object ')}")
         if response.status in (401, 403):
-            raise UnauthenticatedError(f"{self._url} refused the token", hint="give the worker the server's token")
-        return f"it answered {response.status}"
+            raise UnauthenticatedError(f"{self.name} refused the token", hint="give the worker the server's token")
+        raise UnavailableError(f"{self.name} fails", why=f"it answered {response.status}")
 
 
 def _parts(response: urllib3.BaseHTTPResponse, length: int) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Tiers: an object is taken from this host's directory, else fetched from the origin, verified and published there."""
+"""Tiers: an object is taken from this host's directory, else fetched from a source, verified and published there."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import CorruptError, JiffyError, NotFoundError, UnavailableError
+from jiffy.errors import JiffyError, NotFoundError, UnavailableError
 from jiffy.objects.base import Digest
-from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.memory import MemoryObject
 from jiffy.objects.neighbours import Neighbours
+from jiffy.objects.sources import Sources
 
 logger = logging.getLogger(__name__)
 
-_TRIES: Final = 3
 _STREAMS: Final = 4
 """Requests that one prefetch is spread over, so that no single connection is its limit."""
 
@@ -33,9 +32,9 @@ _PATIENCE: Final = 0.1
 class Tiers:
     """Thread-safe: many that ask for one object at the same time cause one fetch."""
 
-    def __init__(self, local: LocalObjects, origin: HttpObjects | None) -> None:
+    def __init__(self, local: LocalObjects, sources: Sources | None) -> None:
         self.local = local
-        self._origin = origin
+        self._sources = sources
         self._lock = threading.Lock()
         self._fetches: dict[Digest, Future[Path]] = {}
         self._expected: dict[Digest, Future[Path]] = {}
@@ -56,7 +55,7 @@ class Tiers:
             self._settle(digest, fetch)
         return fetch.result()
 
-    def _fetch_with_neighbours(self, origin: HttpObjects, digest: Digest) -> bool:
+    def _fetch_with_neighbours(self, sources: Sources, digest: Digest) -> bool:
         """Ask for an object and those beside it; True as soon as the object is here, while the others still come."""
         with self._lock:
             beside = [each for each in self.neighbours.following(digest) if self._is_missing(each)]
@@ -64,7 +63,7 @@ class Tiers:
                 return False
             futures = {each: Future[Path]() for each in (digest, *beside)}
             self._expected.update((each, futures[each]) for each in beside)
-        self._readers.submit(self._read_ahead, origin, futures)
+        self._readers.submit(self._read_ahead, sources, futures)
         try:
             futures[digest].result(_READ_AHEAD_SECONDS)
         except (TimeoutError, CancelledError):
@@ -74,9 +73,9 @@ class Tiers:
     def _is_missing(self, digest: Digest) -> bool:
         return digest not in self._expected and digest not in self._fetches and not self.local.has(digest)
 
-    def _read_ahead(self, origin: HttpObjects, futures: dict[Digest, Future[Path]]) -> None:
+    def _read_ahead(self, sources: Sources, futures: dict[Digest, Future[Path]]) -> None:
         try:
-            self._receive_many(origin, list(futures), futures, threading.Event())
+            self._receive_many(sources, list(futures), futures, threading.Event())
         finally:
             with self._lock:
                 for digest in futures:
@@ -86,21 +85,13 @@ class Tiers:
 
     def fetch_to_memory(self, digest: Digest) -> int:
         """A descriptor of the object in memory, for when the disk has no room for it. Raises as `ensure` does."""
-        if self._origin is None:
-            raise NotFoundError(f"no object {digest}", why="this host has no origin to fetch it from")
-        memory = MemoryObject()
-        try:
-            self._origin.fetch(digest, memory)
-            return memory.seal(digest)
-        except BaseException:
-            memory.discard()
-            raise
+        return self._beyond(digest).fetch(digest, lambda parts: _gather(digest, parts))
 
     def prefetch(self, digests: Sequence[Digest], cancelled: threading.Event) -> None:
         """Fetch what is missing of many objects in few requests, in order. Whoever needs one of them meanwhile waits a
         little for it, then fetches it by itself. Nothing is raised: what did not come is fetched when it is read."""
-        origin = self._origin
-        if origin is None:
+        sources = self._sources
+        if sources is None:
             return
         with self._lock:
             missing = [digest for digest in dict.fromkeys(digests) if self._is_missing(digest)]
@@ -109,7 +100,7 @@ class Tiers:
         try:
             parts = [part for start in range(_STREAMS) if (part := missing[start::_STREAMS])]
             with ThreadPoolExecutor(_STREAMS, thread_name_prefix="prefetch") as pool:
-                for job in [pool.submit(self._receive_many, origin, part, futures, cancelled) for part in parts]:
+                for job in [pool.submit(self._receive_many, sources, part, futures, cancelled) for part in parts]:
                     job.result()
         finally:
             with self._lock:
@@ -120,7 +111,7 @@ class Tiers:
 
     def _receive_many(
         self,
-        origin: HttpObjects,
+        sources: Sources,
         digests: Sequence[Digest],
         futures: Mapping[Digest, Future[Path]],
         cancelled: threading.Event,
@@ -135,7 +126,7 @@ class Tiers:
             futures[digest].set_result(self.local.path(digest))
 
         try:
-            origin.fetch_many(digests, receive)
+            sources.fetch_many(digests, receive)
         except JiffyError as error:
             logger.info("a prefetch ended early: %s", error)
 
@@ -162,18 +153,29 @@ class Tiers:
     def _fetch(self, digest: Digest) -> Path:
         if self.local.has(digest):
             return self.local.path(digest)
-        if self._origin is None:
+        sources = self._beyond(digest)
+        if not self._fetch_with_neighbours(sources, digest):
+            sources.fetch(digest, lambda parts: self._store(digest, parts))
+        return self.local.path(digest)
+
+    def _beyond(self, digest: Digest) -> Sources:
+        if self._sources is None:
             raise NotFoundError(f"no object {digest}", why="this host has no origin to fetch it from")
-        if self._fetch_with_neighbours(self._origin, digest):
-            return self.local.path(digest)
-        for remaining in reversed(range(_TRIES)):
-            try:
-                with self.local.writer() as writer:
-                    self._origin.fetch(digest, writer)
-                    writer.publish(digest)
-                return self.local.path(digest)
-            except CorruptError as error:
-                if not remaining:
-                    raise
-                logger.warning("fetching again: %s", error)
-        raise AssertionError("unreachable")
+        return self._sources
+
+    def _store(self, digest: Digest, parts: Iterable[bytes]) -> None:
+        with self.local.writer() as writer:
+            for part in parts:
+                writer.write(part)
+            writer.publish(digest)
+
+
+def _gather(digest: Digest, parts: Iterable[bytes]) -> int:
+    memory = MemoryObject()
+    try:
+        for part in parts:
+            memory.write(part)
+        return memory.seal(digest)
+    except BaseException:
+        memory.discard()
+        raise

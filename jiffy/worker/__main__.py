@@ -17,13 +17,14 @@ from jiffy.worker.agent import Agent
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="This worker's data directory.")
 @click.option("--server", default="", help="The HTTP address of a server elsewhere.")
+@click.option("--source", "sources", multiple=True, help="Where to look for objects before the server, nearest first.")
 @click.option("--token-file", type=click.Path(path_type=Path), help="The server's token.json.")
 @click.option("--orphan-seconds", default=60.0, show_default=True, help="How long to wait for a server that is gone.")
-def main(data: Path, server: str, token_file: Path | None, orphan_seconds: float) -> None:
+def main(data: Path, server: str, sources: tuple[str, ...], token_file: Path | None, orphan_seconds: float) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     directory = DataDirectory(data)
     directory.create()
-    agent = Agent(directory, server, token_file or directory.token, orphan_seconds)
+    agent = Agent(directory, server, sources, token_file or directory.token, orphan_seconds)
     try:
         asyncio.run(agent.run())
     except JiffyError as error:

@@ -21,10 +21,10 @@ from jiffy.core.events import Event
 from jiffy.datadir import DataDirectory
 from jiffy.fs.lazy_mount import LazyMount
 from jiffy.fs.mount import private_mount_namespace
-from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.recovery import Marker
 from jiffy.objects.scrub import Scrubber
+from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
 from jiffy.runtime import cgroups
 from jiffy.runtime.kernel import require_kernel
@@ -46,9 +46,10 @@ _SCRUB_RATE: Final = 20e6
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The server whose objects are fetched as they are read: its HTTP address, and the file with its token."""
+    """Where objects are fetched from as they are read: addresses as in objects/sources.py, the nearest first, and the file
+    with the server's token."""
 
-    url: str
+    urls: tuple[str, ...]
     token_file: Path
 
 
@@ -117,14 +118,14 @@ async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin
         await _keep_synced(stack, Marker(data.synced, objects))
     lazy = data.mounts / "lazy"
     lazy.mkdir(exist_ok=True)
-    url, token_file = (origin.url, origin.token_file) if origin is not None else ("", None)
-    mount = LazyMount(lazy, data.objects, data.incoming, url, token_file)
+    urls, token_file = (origin.urls, origin.token_file) if origin is not None else ((), None)
+    mount = LazyMount(lazy, data.objects, data.incoming, urls, token_file)
     await mount.start()
     stack.callback(lazy.rmdir)
     stack.push_async_callback(mount.stop)
-    remote = HttpObjects(origin.url, read_token(origin.token_file)) if origin is not None else None
-    tiers = Tiers(objects, remote)
-    if remote is not None:
+    sources = open_sources(origin.urls, read_token(origin.token_file)) if origin is not None else None
+    tiers = Tiers(objects, sources)
+    if sources is not None:
         _scrub_from_time_to_time(stack, Scrubber(tiers, data.quarantine, _SCRUB_RATE))
     roots = Roots(data, tiers, lazy)
     stack.callback(roots.close)

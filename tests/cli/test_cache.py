@@ -46,7 +46,7 @@ def test_a_broken_object_is_fetched_anew(data: DataDirectory, objects: LocalObje
     digest = objects.put(b"sound")
     origin.objects[digest] = b"sound"
     os.truncate(objects.path(digest), 1)
-    outcome = jiffy("cache", "scrub", "--data", str(data.root), "--server", origin.url)
+    outcome = jiffy("cache", "scrub", "--data", str(data.root), "--source", origin.url)
     assert outcome.code == 0
     assert "1 mended" in outcome.words
     assert objects.read(digest) == b"sound"

@@ -81,7 +81,7 @@ async def cold_host(tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
     lazy.mkdir()
     token = tmp_path / "token.json"
     token.write_text(json.dumps({"token_id": "id", "token_secret": "secret"}))
-    mount = LazyMount(lazy, objects.root, objects.incoming, origin.url, token)
+    mount = LazyMount(lazy, objects.root, objects.incoming, [origin.url], token)
     await mount.start()
     try:
         with mounted_root(_tree(), [objects.root, lazy], tmp_path) as root:

@@ -4,13 +4,19 @@ from pathlib import Path
 
 import pytest
 
+from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.sources import Sources
 
 
 def make_objects(root: Path) -> LocalObjects:
     for name in ("objects", "incoming"):
         (root / name).mkdir(parents=True)
     return LocalObjects(root / "objects", root / "incoming")
+
+
+def one_source(url: str, *, deadline: float, token: str = "id:secret") -> Sources:
+    return Sources([HttpObjects(url, token, stall=1)], deadline=deadline)
 
 
 @pytest.fixture

@@ -41,13 +41,14 @@ def serve_origin(objects: dict[str, bytes], port: int = 0) -> Iterator[Origin]:
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
 
         def do_GET(self) -> None:
             fault = origin.next_fault(self.path)
             if self.headers.get("Authorization") != f"Bearer {origin.token}":
                 self._answer(401, b"no")
                 return
-            data = origin.objects.get(self.path.removeprefix("/objects/"))
+            data = self._select(origin.objects.get(self.path.removeprefix("/objects/")))
             if fault == "hang":
                 origin.released.wait()
                 self.connection.close()
@@ -62,7 +63,15 @@ def serve_origin(objects: dict[str, bytes], port: int = 0) -> Iterator[Origin]:
             elif fault == "flip":
                 self._answer(200, bytes([data[0] ^ 1]) + data[1:])
             else:
-                self._answer(200, data)
+                self._answer(206 if "Range" in self.headers else 200, data)
+
+        def _select(self, data: bytes | None) -> bytes | None:
+            """What of an object was asked for."""
+            wanted = self.headers.get("Range")
+            if data is None or wanted is None:
+                return data
+            first, last = map(int, wanted.removeprefix("bytes=").split("-"))
+            return data[first : last + 1]
 
         def do_POST(self) -> None:
             fault = origin.next_fault(self.path)

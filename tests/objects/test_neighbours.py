@@ -8,10 +8,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.neighbours import Neighbours
 from jiffy.objects.tiers import Tiers
+from tests.objects.conftest import one_source
 from tests.objects.origin import Origin, serve_origin
 
 CONTENTS = {hashlib.sha256(data).hexdigest(): data for data in (b"%d" % number * 99 for number in range(200))}
@@ -26,7 +26,7 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def tiers(objects: LocalObjects, origin: Origin) -> Tiers:
-    made = Tiers(objects, HttpObjects(origin.url, origin.token, deadline=2, stall=1))
+    made = Tiers(objects, one_source(origin.url, deadline=2))
     made.neighbours.add(DIGESTS)
     return made
 

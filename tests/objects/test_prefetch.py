@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.tiers import Tiers
+from tests.objects.conftest import one_source
 from tests.objects.origin import Origin, serve_origin
 
 CONTENTS = {hashlib.sha256(data).hexdigest(): data for data in (b"%d" % number * 999 for number in range(100))}
@@ -26,7 +26,7 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def tiers(objects: LocalObjects, origin: Origin) -> Tiers:
-    return Tiers(objects, HttpObjects(origin.url, origin.token, deadline=2, stall=1))
+    return Tiers(objects, one_source(origin.url, deadline=2))
 
 
 def prefetch(tiers: Tiers, digests: list[str] = DIGESTS) -> None:

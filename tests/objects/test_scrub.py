@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from jiffy.errors import NotFoundError
-from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.scrub import Scrubber
 from jiffy.objects.tiers import Tiers
+from tests.objects.conftest import one_source
 from tests.objects.origin import Origin, serve_origin
 
 DATA = {hashlib.sha256(data).hexdigest(): data for data in (bytes([number]) * 9000 for number in range(10))}
@@ -34,7 +34,7 @@ def origin() -> Iterator[Origin]:
 def tiers(objects: LocalObjects, origin: Origin) -> Tiers:
     for data in DATA.values():
         objects.put(data)
-    return Tiers(objects, HttpObjects(origin.url, origin.token, deadline=0.3, stall=1))
+    return Tiers(objects, one_source(origin.url, deadline=0.3))
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, UnavailableError
-from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.tiers import Tiers
+from tests.objects.conftest import one_source
 from tests.objects.origin import Origin, serve_origin
 
 DATA = b"contents of some file " * 4000
@@ -28,7 +28,7 @@ def origin() -> Iterator[Origin]:
 
 @pytest.fixture
 def tiers(objects: LocalObjects, origin: Origin) -> Tiers:
-    return Tiers(objects, HttpObjects(origin.url, origin.token, deadline=3, stall=1))
+    return Tiers(objects, one_source(origin.url, deadline=3))
 
 
 def is_clean(tiers: Tiers) -> bool:
@@ -86,7 +86,7 @@ def test_a_failed_fetch_is_tried_anew_by_the_next_who_asks(tiers: Tiers, origin:
 
 def test_an_origin_that_only_fails_is_given_up_at_the_deadline(objects: LocalObjects, origin: Origin) -> None:
     origin.faults = ["error"] * 1000
-    tiers = Tiers(objects, HttpObjects(origin.url, origin.token, deadline=0.3, stall=1))
+    tiers = Tiers(objects, one_source(origin.url, deadline=0.3))
     with pytest.raises(UnavailableError, match="it answered 500"):
         tiers.ensure(DIGEST)
 
@@ -99,12 +99,12 @@ def test_an_object_that_nobody_has_is_not_found_at_once(tiers: Tiers, origin: Or
 
 def test_a_wrong_token_says_so(objects: LocalObjects, origin: Origin) -> None:
     with pytest.raises(UnauthenticatedError, match="refused the token"):
-        Tiers(objects, HttpObjects(origin.url, "wrong:token", deadline=1)).ensure(DIGEST)
+        Tiers(objects, one_source(origin.url, deadline=1, token="wrong:token")).ensure(DIGEST)
 
 
 def test_an_origin_that_does_not_listen_is_unavailable(objects: LocalObjects, tmp_path: Path) -> None:
     with pytest.raises(UnavailableError):
-        Tiers(objects, HttpObjects("http://127.0.0.1:1", "id:secret", deadline=0.2)).ensure(DIGEST)
+        Tiers(objects, one_source("http://127.0.0.1:1", deadline=0.2, token="id:secret")).ensure(DIGEST)
 
 
 def test_a_host_without_an_origin_has_what_it_has(objects: LocalObjects) -> None:
