@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,13 +20,14 @@ from bench.proxy import far_away
 from bench.start import find_base, make_base
 from jiffy.cli.running import find_server
 from jiffy.datadir import DataDirectory
-from jiffy.fs.profile import encode_profile
 from jiffy.image.bytecode import Compiler, run_pip
 from jiffy.image.erofs import write_erofs
 from jiffy.image.folder import import_folder
 from jiffy.image.graft import graft
 from jiffy.image.index import Index, encode_index
+from jiffy.objects.chunks import LARGE, encode_chunk_map, list_chunks
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.profile import Profile, encode_profile, whole
 from jiffy.server.builds import SMALL
 from jiffy.worker.host import Origin
 
@@ -39,11 +39,12 @@ _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """`indexes`, their `layers` and their `catalogues`, bottom first."""
+    """`indexes`, and what is made of each: bottom first."""
 
     indexes: tuple[str, ...]
     layers: tuple[str, ...]
     catalogues: tuple[str, ...]
+    chunk_maps: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,21 +110,22 @@ def _start_cold(scratch: DataDirectory, origin: Origin, image: _Image, profile: 
     async def start() -> Start:
         async with open_starts(scratch, origin) as starts:
             catalogues = () if profile else image.catalogues
-            return await starts.measure(_PROGRAM, image.layers, profile, catalogues=catalogues)
+            maps = image.chunk_maps
+            return await starts.measure(_PROGRAM, image.layers, profile, catalogues=catalogues, chunk_maps=maps)
 
     measured = asyncio.run(start())
-    cached = LocalObjects(scratch.objects, scratch.incoming)
-    sizes = [cached.path(digest).stat().st_size for digest in cached]
-    return _Cold(measured, len(sizes), sum(sizes))
+    files = [path for folder in (scratch.objects, scratch.partial) for path in folder.rglob("*") if path.is_file()]
+    return _Cold(measured, len(files), sum(path.stat().st_blocks * 512 for path in files))
 
 
 def _record(scratch: DataDirectory, origin: Origin, objects: LocalObjects, image: _Image) -> str:
     """Have the origin hold the program's profile; gives its digest."""
 
-    async def record() -> Sequence[str]:
+    async def record() -> Profile:
         async with open_starts(scratch, origin) as starts:
-            await starts.measure(_PROGRAM, image.layers, record=True)
-            return starts.recorded
+            await starts.measure(_PROGRAM, image.layers, chunk_maps=image.chunk_maps, record=True)
+            recorded: Profile = starts.recorded
+            return recorded
 
     return objects.put(encode_profile(asyncio.run(record())))
 
@@ -143,9 +145,16 @@ async def _make_image(data: DataDirectory, objects: LocalObjects, folder: Path) 
         write_erofs(Index.load(index), writer)
         layer, _ = writer.publish()
     indexes = (base, objects.put(index))
-    return _Image(indexes, (base_layer, layer), tuple(_list_small(objects, each) for each in indexes))
+    catalogues = tuple(_list_small(objects, each) for each in indexes)
+    return _Image(indexes, (base_layer, layer), catalogues, tuple(_map_chunks(objects, each) for each in indexes))
+
+
+def _map_chunks(objects: LocalObjects, index: str) -> str:
+    large = [digest for digest, size in Index.from_file(objects.path(index)).digests() if size >= LARGE]
+    lists = [(digest, objects.put(list_chunks(objects.path(digest)).encode())) for digest in large]
+    return objects.put(encode_chunk_map(lists))
 
 
 def _list_small(objects: LocalObjects, index: str) -> str:
     small = [digest for digest, size in Index.from_file(objects.path(index)).digests() if size <= SMALL]
-    return objects.put(encode_profile(small))
+    return objects.put(encode_profile(whole(small)))

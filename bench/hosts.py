@@ -15,6 +15,7 @@ from jiffy.core.actions import LaunchContainer
 from jiffy.core.events import ContainerExited, ContainerStarted, Event, LogWritten, StartRecorded
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
+from jiffy.objects.profile import Profile
 from jiffy.worker.container import Container
 from jiffy.worker.host import Host, Origin, open_host
 
@@ -46,6 +47,7 @@ def scratch_directory(data: DataDirectory) -> Iterator[DataDirectory]:
 def forget_objects(scratch: DataDirectory) -> None:
     """Make the host cold."""
     shutil.rmtree(scratch.objects)
+    shutil.rmtree(scratch.partial)
     scratch.create()
 
 
@@ -53,7 +55,7 @@ class Starts:
     """Starts containers on a host and hears what they tell. `recorded` is what the last recorded start read."""
 
     def __init__(self) -> None:
-        self.recorded: tuple[str, ...] = ()
+        self.recorded: Profile = {}
         self.host: Host | None = None
         self._serial = itertools.count()
         self._first_byte_at = 0.0
@@ -67,7 +69,7 @@ class Starts:
             case ContainerStarted():
                 self._phases = event.phases
             case StartRecorded():
-                self.recorded = event.digests
+                self.recorded = event.objects
             case ContainerExited():
                 self._exit = event
 
@@ -78,6 +80,7 @@ class Starts:
         profile: str = "",
         *,
         catalogues: Sequence[str] = (),
+        chunk_maps: Sequence[str] = (),
         record: bool = False,
     ) -> Start:
         assert self.host is not None
@@ -90,6 +93,7 @@ class Starts:
             environment={"PATH": PATH},
             profile=profile,
             catalogues=tuple(catalogues),
+            chunk_maps=tuple(chunk_maps),
             record=record,
         )
         started = time.perf_counter()

@@ -22,9 +22,9 @@ from bench.hosts import Start, forget_objects, open_starts, scratch_directory
 from jiffy.cli.running import RunningServer, find_server
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
-from jiffy.fs.profile import encode_profile
 from jiffy.image.index import Index
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.profile import encode_profile
 from jiffy.store.stores import open_stores
 from jiffy.worker.host import Origin
 

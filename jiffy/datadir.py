@@ -43,6 +43,11 @@ class DataDirectory:
         return self.root / "incoming"
 
     @property
+    def partial(self) -> Path:
+        """Large objects of which some chunks are here."""
+        return self.root / "partial"
+
+    @property
     def containers(self) -> Path:
         """One folder per live container: bundle, upper, work, root."""
         return self.root / "containers"
@@ -108,4 +113,4 @@ class DataDirectory:
             folder.mkdir(exist_ok=True)
 
     def _folders(self) -> tuple[Path, ...]:
-        return (self.objects, self.incoming, self.containers, self.mounts, self.runtime, self.logs)
+        return (self.objects, self.incoming, self.partial, self.containers, self.mounts, self.runtime, self.logs)

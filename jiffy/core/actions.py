@@ -19,7 +19,8 @@ class LaunchContainer:
 
     `layers` are digests of EROFS images, bottom first; the worker mounts them as one root.
     `profile` names the list of objects that starts like this one read, empty for none; `record` asks what this one reads.
-    `catalogues` name lists of the root's objects in the order of their paths, for a start that nothing is known of.
+    `catalogues` name lists of the root's objects in the order of their paths, for a start that nothing is known of;
+    `chunk_maps` tell the chunks of its large ones.
     `files` are small files that appear read-only in the container: absolute path -> bytes.
     `{server}` in an environment value becomes the address at which the container reaches the server.
     """
@@ -33,6 +34,7 @@ class LaunchContainer:
     resources: Resources = Resources()
     profile: str = ""
     catalogues: tuple[str, ...] = ()
+    chunk_maps: tuple[str, ...] = ()
     record: bool = False
 
 

@@ -59,10 +59,11 @@ class ContainerStarted:
 
 @dataclass(frozen=True, slots=True)
 class StartRecorded:
-    """The objects that a container's start read, in the order of their first reading."""
+    """The objects that a container's start read, in the order of their first reading: each with the ranges of bytes (start
+    and size) that it read of a large one, none for all."""
 
     task_id: str
-    digests: tuple[str, ...]
+    objects: dict[str, tuple[tuple[int, int], ...]]
 
 
 @dataclass(frozen=True, slots=True)

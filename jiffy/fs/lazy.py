@@ -22,17 +22,21 @@ import signal
 import socket
 import sys
 import threading
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from jiffy.datadir import DataDirectory
 from jiffy.errors import ExhaustedError, JiffyError, NotFoundError
 from jiffy.fs import wire
-from jiffy.fs.ledger import BackingLedger, NodeLedger
+from jiffy.fs.contents import Content, FileContent, PartialContent
+from jiffy.fs.ledger import BackingLedger, NodeLedger, OpenLedger
 from jiffy.fs.prefetch import Prefetches
 from jiffy.fs.wire import Operation, Request
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.partial import Partials
 from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
 
@@ -61,16 +65,27 @@ class _Backing:
 class LazyLayer:
     """Answers the requests of one mount. `descriptor` is that of the connection."""
 
-    def __init__(self, tiers: Tiers, descriptor: int, backings: BackingLedger, nodes: NodeLedger) -> None:
+    def __init__(
+        self,
+        tiers: Tiers,
+        partials: Partials,
+        descriptor: int,
+        backings: BackingLedger,
+        nodes: NodeLedger,
+        opens: OpenLedger,
+    ) -> None:
         self._tiers = tiers
+        self._partials = partials
         self._descriptor = descriptor
         self._ledger = backings
         self._nodes = nodes
+        self._opens = opens
+        self._opening: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
         self._unsized: set[int] = set()
         self._sizes: dict[int, int] = {}
         self._backings = {node: _Backing(backing, inherited=True) for node, backing in backings.read().items()}
-        self._handles: dict[int, tuple[int, int]] = {}
+        self._handles: dict[int, tuple[int, Content | None]] = {}
         self._next_handle = 1
         self._passthrough = True
 
@@ -89,6 +104,10 @@ class LazyLayer:
 
     def _answer(self, descriptor: int, request: Request) -> None:
         if request.operation in (Operation.FORGET, Operation.BATCH_FORGET, Operation.INTERRUPT):
+            return
+        if request.operation == Operation.RELEASE:
+            wire.send_reply(descriptor, request.unique)
+            self._release(request.node, *wire.RELEASE.unpack_from(request.body))
             return
         try:
             parts = self._dispatch(request)
@@ -110,12 +129,10 @@ class LazyLayer:
             case Operation.GETATTR:
                 return (wire.ATTRIBUTES_REPLY.pack(_FOREVER, 0, 0) + self._attributes(request.node),)
             case Operation.OPEN:
-                return (self._open(request.node),)
+                with self._opening[request.node]:
+                    return (self._open(request.node),)
             case Operation.READ:
                 return (self._read(request.node, *wire.READ.unpack_from(request.body)),)
-            case Operation.RELEASE:
-                self._release(*wire.RELEASE.unpack_from(request.body))
-                return ()
             case Operation.INIT:
                 return (self._initialise(*wire.INIT.unpack_from(request.body)),)
             case Operation.STATFS:
@@ -164,27 +181,34 @@ class LazyLayer:
     def _open(self, node: int) -> bytes:
         """The kernel forbids to mix ways of reading one node: as long as it is open, others open it alike."""
         if (identifier := self._reuse_backing(node)) is not None:
-            return wire.OPEN_REPLY.pack(self._add_handle(node, -1), wire.OPEN_PASSTHROUGH, identifier)
-        if (file := self._reuse_file(node)) is None:
-            file, is_published = self._find_file(node)
+            return wire.OPEN_REPLY.pack(self._add_handle(node, None), wire.OPEN_PASSTHROUGH, identifier)
+        if (content := self._share_content(node)) is None:
+            content, is_published = self._find_content(node)
             if node in self._unsized:
                 self._unsized.discard(node)
                 wire.send_invalidation(self._descriptor, node)
-            if is_published and self._passthrough and (backing := self._share_backing(node, file)) is not None:
-                os.close(file)
-                return wire.OPEN_REPLY.pack(self._add_handle(node, -1), wire.OPEN_PASSTHROUGH, backing)
-        return wire.OPEN_REPLY.pack(self._add_handle(node, file), wire.OPEN_KEEP_CACHE, 0)
+            is_free = is_published and self._passthrough and not self._opens.count(node)
+            if is_free and (backing := self._share_backing(node, content)) is not None:
+                content.close()
+                return wire.OPEN_REPLY.pack(self._add_handle(node, None), wire.OPEN_PASSTHROUGH, backing)
+        self._opens.add(node, 1)
+        return wire.OPEN_REPLY.pack(self._add_handle(node, content), wire.OPEN_KEEP_CACHE, 0)
 
-    def _find_file(self, node: int) -> tuple[int, bool]:
-        """A descriptor of the object, and whether it is in the directory. A full disk does not keep it from being read."""
+    def _find_content(self, node: int) -> tuple[Content, bool]:
+        """What to read the object from, and whether it is a file of the directory. A large object is not waited for, and a
+        full disk does not keep any from being read."""
         digest = self._digest(node)
-        try:
-            return os.open(self._tiers.ensure(digest), os.O_RDONLY | os.O_CLOEXEC), True
-        except ExhaustedError as error:
-            logger.warning("%s: %s is served from memory", error, digest)
-        file = self._tiers.fetch_to_memory(digest)
-        self._sizes[node] = os.fstat(file).st_size
-        return file, False
+        content: Content
+        if (partial := self._partials.open(digest)) is not None:
+            content = PartialContent(self._partials, partial)
+        else:
+            try:
+                return FileContent(os.open(self._tiers.ensure(digest), os.O_RDONLY | os.O_CLOEXEC)), True
+            except ExhaustedError as error:
+                logger.warning("%s: %s is served from memory", error, digest)
+            content = FileContent(self._tiers.fetch_to_memory(digest))
+        self._sizes[node] = content.size
+        return content, False
 
     def _reuse_backing(self, node: int) -> int | None:
         with self._lock:
@@ -193,18 +217,19 @@ class LazyLayer:
             backing.opens += 1
             return backing.identifier
 
-    def _reuse_file(self, node: int) -> int | None:
+    def _share_content(self, node: int) -> Content | None:
         with self._lock:
-            file = next((file for other, file in self._handles.values() if other == node and file >= 0), None)
-            return None if file is None else os.dup(file)
+            held = next((content for other, content in self._handles.values() if other == node and content), None)
+            return None if held is None else held.share()
 
-    def _share_backing(self, node: int, file: int) -> int | None:
+    def _share_backing(self, node: int, content: Content) -> int | None:
         """One backing file a node: the kernel refuses a second. None where the kernel cannot pass through."""
         with self._lock:
             backing = self._backings.get(node)
             if backing is None:
+                assert isinstance(content, FileContent)
                 try:
-                    backing = _Backing(wire.open_backing(self._descriptor, file))
+                    backing = _Backing(wire.open_backing(self._descriptor, content.descriptor))
                 except OSError as error:
                     logger.warning("reads are not passed through: %s", error)
                     self._passthrough = False
@@ -214,28 +239,30 @@ class LazyLayer:
             backing.opens += 1
             return backing.identifier
 
-    def _add_handle(self, node: int, file: int) -> int:
+    def _add_handle(self, node: int, content: Content | None) -> int:
         with self._lock:
             handle = self._next_handle = self._next_handle + 1
-            self._handles[handle] = (node, file)
+            self._handles[handle] = (node, content)
         return handle
 
     def _read(self, node: int, handle: int, offset: int, size: int) -> bytes:
+        """The kernel releases a handle only when all of its reads were answered."""
         with self._lock:
-            _, file = self._handles.get(handle, (0, -1))
-            file = os.dup(file) if file >= 0 else -1
-        if file < 0:  # opened by a daemon that died
-            file, _ = self._find_file(node)
-        try:
-            return os.pread(file, size, offset)
-        finally:
-            os.close(file)
+            _, content = self._handles.get(handle, (0, None))
+        if content is None:  # opened by a daemon that died
+            content, _ = self._find_content(node)
+            with self._lock:
+                self._handles[handle] = (node, content)
+        return content.read(offset, size)
 
-    def _release(self, handle: int) -> None:
+    def _release(self, node: int, handle: int) -> None:
+        """A handle that a dead daemon gave out was read through it, unless the node has a backing."""
         with self._lock:
-            node, file = self._handles.pop(handle, (0, -1))
-            if file >= 0:
-                os.close(file)
+            _, content = self._handles.pop(handle, (0, None))
+            if content is not None:
+                content.close()
+            if content is not None or node not in self._backings:
+                self._opens.add(node, -1)
             elif (backing := self._backings.get(node)) is not None:
                 backing.opens -= 1
                 if backing.opens == 0 and not backing.inherited:
@@ -252,12 +279,12 @@ def main() -> None:
     """The daemon. `--successor`: the mount is in use, and the daemon that served it died."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--fuse-fds", type=int, nargs="+", required=True)
-    parser.add_argument("--objects", type=Path, required=True)
-    parser.add_argument("--incoming", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sources", nargs="+", default=())
     parser.add_argument("--token-file", type=Path)
     parser.add_argument("--backings-fd", type=int, required=True)
     parser.add_argument("--nodes-fd", type=int, required=True)
+    parser.add_argument("--opens-fd", type=int, required=True)
     parser.add_argument("--control-fd", type=int, required=True)
     parser.add_argument("--successor", action="store_true")
     arguments = parser.parse_args()
@@ -266,11 +293,14 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     token = read_token(arguments.token_file)
     sources = open_sources(arguments.sources, token, deadline=_PATIENCE)
-    tiers = Tiers(LocalObjects(arguments.objects, arguments.incoming, durable=sources is None), sources)
+    data = DataDirectory(arguments.data)
+    tiers = Tiers(LocalObjects(data.objects, data.incoming, durable=sources is None), sources)
     nodes = NodeLedger(arguments.nodes_fd, _FIRST_OBJECT)
-    layer = LazyLayer(tiers, arguments.fuse_fds[0], BackingLedger(arguments.backings_fd), nodes)
+    partials = Partials(data.partial, tiers)
+    backings, opens = BackingLedger(arguments.backings_fd), OpenLedger(arguments.opens_fd, _FIRST_OBJECT)
+    layer = LazyLayer(tiers, partials, arguments.fuse_fds[0], backings, nodes, opens)
     control = socket.socket(fileno=arguments.control_fd)
-    threading.Thread(target=Prefetches(tiers).obey, args=(control,), daemon=True).start()
+    threading.Thread(target=Prefetches(tiers, partials).obey, args=(control,), daemon=True).start()
     _run(layer, arguments.fuse_fds, successor=arguments.successor)
 
 

@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from jiffy.datadir import DataDirectory
 from jiffy.errors import UnavailableError
 from jiffy.fs.mount import mount_fuse, unmount
-from jiffy.fs.prefetch import CATALOGUE, ask
+from jiffy.fs.prefetch import Request, ask
 from jiffy.fs.wire import clone_device
 from jiffy.objects.base import Digest
 
@@ -30,17 +31,17 @@ class LazyMount:
     """Mounted at `at` from start to stop. `sources` are addresses as in objects/sources.py."""
 
     def __init__(
-        self, at: Path, objects: Path, incoming: Path, sources: Sequence[str] = (), token_file: Path | None = None
+        self, at: Path, data: DataDirectory, sources: Sequence[str] = (), token_file: Path | None = None
     ) -> None:
         self._at = at
         self._has_sources = bool(sources)
-        self._arguments = ["--objects", str(objects), "--incoming", str(incoming)]
+        self._arguments = ["--data", str(data.root)]
         if sources:
             self._arguments += ["--sources", *sources]
         if token_file is not None:
             self._arguments += ["--token-file", str(token_file)]
         self._descriptors: list[int] = []
-        self._ledgers: tuple[int, int] = (-1, -1)
+        self._ledgers: dict[str, int] = {}
         self._control, self._daemons_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._control.setblocking(False)
         self._daemon: asyncio.subprocess.Process | None = None
@@ -56,7 +57,7 @@ class LazyMount:
         """Mount, start the daemon, and return when it answers."""
         first = mount_fuse(self._at, "jiffy")
         self._descriptors = [first, *(clone_device(first) for _ in range(_THREADS - 1))]
-        self._ledgers = (os.memfd_create("jiffy-backings"), os.memfd_create("jiffy-nodes"))
+        self._ledgers = {name: os.memfd_create(f"jiffy-{name}") for name in ("backings", "nodes", "opens")}
         await self._spawn()
         try:
             await asyncio.wait_for(asyncio.to_thread(os.stat, self._at / "00"), _READY_SECONDS)
@@ -65,18 +66,11 @@ class LazyMount:
             raise UnavailableError("the lazy layer does not answer", why=str(error) or "it hangs") from error
         self._keeper = asyncio.ensure_future(self._keep_alive())
 
-    def prefetch(self, name: str, profile: Digest) -> None:
-        """Begin to fetch what a profile lists. Without a source, or when the daemon is too busy, nothing happens."""
+    def tell(self, request: Request, digest: Digest = "", start: str = "") -> None:
+        """Without a source, or when the daemon is too busy, nothing happens."""
         if self._has_sources:
             with contextlib.suppress(BlockingIOError):
-                ask(self._control, name, profile)
-
-    def learn(self, catalogue: Digest) -> None:
-        """Read ahead among the objects that a catalogue lists in the order of their paths."""
-        self.prefetch(CATALOGUE, catalogue)
-
-    def cancel_prefetch(self, name: str) -> None:
-        self.prefetch(name, "")
+                ask(self._control, request, start, digest)
 
     async def stop(self) -> None:
         """End the daemon, then the mount."""
@@ -87,7 +81,7 @@ class LazyMount:
         if self._daemon is not None and self._daemon.returncode is None:
             self._daemon.kill()
             await self._daemon.wait()
-        for descriptor in (*self._descriptors, *self._ledgers):
+        for descriptor in (*self._descriptors, *self._ledgers.values()):
             os.close(descriptor)
         self._control.close()
         self._daemons_end.close()
@@ -103,9 +97,9 @@ class LazyMount:
     async def _spawn(self, *options: str) -> None:
         self._daemon = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "jiffy.fs.lazy", "--fuse-fds", *map(str, self._descriptors)),
-            *("--backings-fd", str(self._ledgers[0]), "--nodes-fd", str(self._ledgers[1])),
+            *(word for name, ledger in self._ledgers.items() for word in (f"--{name}-fd", str(ledger))),
             *("--control-fd", str(self._daemons_end.fileno())),
             *(*self._arguments, *options),
             stdin=asyncio.subprocess.DEVNULL,
-            pass_fds=(*self._descriptors, *self._ledgers, self._daemons_end.fileno()),
+            pass_fds=(*self._descriptors, *self._ledgers.values(), self._daemons_end.fileno()),
         )

@@ -54,3 +54,28 @@ class NodeLedger:
         """The object of a node; None when no daemon gave it out."""
         number = node - self._first
         return self._digests[number] if 0 <= number < len(self._digests) else None
+
+
+class OpenLedger:
+    """How many handles of each node are read through the daemon: as long as there is one, the kernel refuses to pass other
+    reads of the node through. Too high a count costs speed, too low a one fails an open: what is noted before an open is
+    answered is taken back after its release was. Nodes are numbered from `first`."""
+
+    def __init__(self, descriptor: int, first: int) -> None:
+        self._descriptor = descriptor
+        self._first = first
+        self._lock = threading.Lock()
+        raw = os.pread(descriptor, os.fstat(descriptor).st_size, 0)
+        self._counts: dict[int, int] = {
+            first + slot: count for slot, (count,) in enumerate(_SLOT.iter_unpack(raw)) if count
+        }
+
+    def count(self, node: int) -> int:
+        return self._counts.get(node, 0)
+
+    def add(self, node: int, change: int) -> None:
+        with self._lock:
+            count = self._counts[node] = max(0, self._counts.get(node, 0) + change)
+            if not count:
+                del self._counts[node]
+            os.pwrite(self._descriptor, _SLOT.pack(count), (node - self._first) * _SLOT.size)

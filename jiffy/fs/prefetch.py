@@ -1,4 +1,7 @@
-"""Prefetches of profiles, begun and cancelled by name, in threads of the lazy layer's daemon."""
+"""What the lazy layer's daemon is told about starts: what to prefetch, what lies beside what, which objects have chunks.
+
+Requests come through a socket of packets, and are done in threads.
+"""
 
 from __future__ import annotations
 
@@ -6,69 +9,107 @@ import json
 import logging
 import socket
 import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
 from typing import Final
 
 from jiffy.errors import JiffyError
-from jiffy.fs.profile import read_profile
 from jiffy.objects.base import Digest
+from jiffy.objects.chunks import read_chunk_map
+from jiffy.objects.partial import Partials
+from jiffy.objects.profile import read_profile
 from jiffy.objects.tiers import Tiers
 
 logger = logging.getLogger(__name__)
 
-CATALOGUE: Final = "catalogue"
-"""The name under which a list is not to be fetched, but to be known."""
-
 _LARGEST_MESSAGE: Final = 4096
+_LARGE_AT_ONCE: Final = 4
+
+
+class Request(StrEnum):
+    """Each names an object, but CANCEL, which names a start."""
+
+    PREFETCH = "prefetch"
+    CANCEL = "cancel"
+    CATALOGUE = "catalogue"
+    CHUNK_MAP = "chunk map"
 
 
 class Prefetches:
-    """`name` is any text that tells prefetches apart, such as a container's id."""
+    """A start is named by any text that tells starts apart, such as a container's id."""
 
-    def __init__(self, tiers: Tiers) -> None:
+    def __init__(self, tiers: Tiers, partials: Partials) -> None:
         self._tiers = tiers
+        self._partials = partials
         self._cancellations: dict[str, threading.Event] = {}
-        self._catalogues: set[Digest] = set()
+        self._known: set[Digest] = set()
+        self._maps_lock = threading.Lock()
 
-    def begin(self, name: str, profile: Digest) -> None:
-        cancelled = self._cancellations[name] = threading.Event()
-        threading.Thread(target=self._run, args=(name, profile, cancelled), daemon=True).start()
+    def obey(self, control: socket.socket) -> None:
+        """Do what is asked for until the other end of the socket is closed."""
+        while packet := control.recv(_LARGEST_MESSAGE):
+            message = json.loads(packet)
+            request, name, digest = Request(message["request"]), str(message["start"]), str(message["digest"])
+            match request:
+                case Request.PREFETCH:
+                    cancelled = self._cancellations[name] = threading.Event()
+                    _in_thread(self._prefetch, name, digest, cancelled)
+                case Request.CANCEL:
+                    self._cancel(name)
+                case Request.CATALOGUE:
+                    _in_thread(self._learn_catalogue, digest)
+                case Request.CHUNK_MAP:
+                    _in_thread(self._learn_chunk_map, digest, self._partials.expect_map())
 
-    def cancel(self, name: str) -> None:
+    def _cancel(self, name: str) -> None:
         """Nothing happens when it has ended."""
         if (cancelled := self._cancellations.pop(name, None)) is not None:
             cancelled.set()
 
-    def obey(self, control: socket.socket) -> None:
-        """Do what is asked for through a socket of packets, until its other end is closed."""
-        while packet := control.recv(_LARGEST_MESSAGE):
-            message = json.loads(packet)
-            if message["name"] == CATALOGUE:
-                threading.Thread(target=self._learn, args=(message["profile"],), daemon=True).start()
-            elif message["profile"]:
-                self.begin(message["name"], message["profile"])
-            else:
-                self.cancel(message["name"])
-
-    def _learn(self, catalogue: Digest) -> None:
-        """Know the objects of an image in the order of their paths, to read ahead by."""
-        if catalogue in self._catalogues:
+    def _learn_catalogue(self, digest: Digest) -> None:
+        if digest in self._known:
             return
         try:
-            self._tiers.neighbours.add(read_profile(self._tiers.ensure(catalogue).read_bytes()))
-            self._catalogues.add(catalogue)
+            self._tiers.neighbours.add(list(read_profile(self._tiers.ensure(digest).read_bytes())))
+            self._known.add(digest)
         except JiffyError as error:
             logger.info("nothing is read ahead: %s", error)
 
-    def _run(self, name: str, profile: Digest, cancelled: threading.Event) -> None:
+    def _learn_chunk_map(self, digest: Digest, done: Callable[[], None]) -> None:
+        """The lists follow at once: a large file that is opened needs its own."""
         try:
-            digests = read_profile(self._tiers.ensure(profile).read_bytes())
-            self._tiers.prefetch(digests, cancelled)
+            if digest not in self._known:
+                lists = read_chunk_map(self._tiers.ensure(digest).read_bytes())
+                self._partials.learn(lists)
+                self._known.add(digest)
+                done()
+                self._tiers.prefetch(list(lists.values()), threading.Event())
+        except JiffyError as error:
+            logger.info("large objects are fetched whole: %s", error)
+        finally:
+            done()
+
+    def _prefetch(self, name: str, profile: Digest, cancelled: threading.Event) -> None:
+        """Small objects first: many are waited for, and of large ones parts will do."""
+        try:
+            wanted = read_profile(self._tiers.ensure(profile).read_bytes())
+            self._partials.await_maps()
+            large = {digest: ranges for digest, ranges in wanted.items() if self._partials.knows(digest)}
+            with ThreadPoolExecutor(_LARGE_AT_ONCE, thread_name_prefix="prefetch-large") as pool:
+                for digest, ranges in large.items():
+                    pool.submit(self._partials.prefetch, digest, ranges, cancelled)
+                self._tiers.prefetch([digest for digest in wanted if digest not in large], cancelled)
         except JiffyError as error:
             logger.info("nothing is prefetched for %s: %s", name, error)
         finally:
             self._cancellations.pop(name, None)
 
 
-def ask(control: socket.socket, name: str, profile: Digest) -> None:
-    """Ask the daemon at the other end to begin; with no profile, to cancel."""
-    control.send(json.dumps({"name": name, "profile": profile}).encode())
+def ask(control: socket.socket, request: Request, start: str, digest: Digest) -> None:
+    """Ask the daemon at the other end."""
+    control.send(json.dumps({"request": request, "start": start, "digest": digest}).encode())
+
+
+def _in_thread(job: Callable[..., None], *arguments: object) -> None:
+    threading.Thread(target=job, args=arguments, daemon=True).start()

@@ -16,6 +16,9 @@ Digest = str
 Receive = Callable[[Digest, Iterable[bytes]], None]
 """Takes one object of many: all of its parts."""
 
+Verify = Callable[[bytes], None]
+"""Raises CorruptError when bytes are not those that were asked for."""
+
 DIGEST_BYTES: Final = 32
 BATCH_LENGTH: Final = struct.Struct("<Q")
 """Before each object of a batch: its length, or ABSENT."""

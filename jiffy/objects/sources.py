@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from jiffy.errors import CorruptError, InvalidError, JiffyError, NotFoundError, UnauthenticatedError, UnavailableError
-from jiffy.objects.base import Digest, Receive, Source, T
+from jiffy.objects.base import Digest, Receive, Source, T, Verify
 from jiffy.objects.cloud import SCHEMES, CloudObjects
 from jiffy.objects.http import HttpObjects
 
@@ -42,8 +42,8 @@ class Sources:
         NotFoundError, UnauthenticatedError, UnavailableError at the deadline, CorruptError when the bytes stay wrong."""
         return self._try(lambda source: source.fetch(digest, take), f"object {digest}")
 
-    def fetch_range(self, digest: Digest, start: int, size: int, verify: Callable[[bytes], None]) -> bytes:
-        """Some bytes of an object. Raises as `fetch` does; `verify` raises CorruptError."""
+    def fetch_range(self, digest: Digest, start: int, size: int, verify: Verify) -> bytes:
+        """Some bytes of an object. Raises as `fetch` does."""
 
         def fetch(source: Source) -> bytes:
             data = source.fetch_range(digest, start, size)

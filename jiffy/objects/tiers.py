@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import JiffyError, NotFoundError, UnavailableError
-from jiffy.objects.base import Digest
+from jiffy.objects.base import Digest, Verify
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.memory import MemoryObject
 from jiffy.objects.neighbours import Neighbours
@@ -82,6 +82,10 @@ class Tiers:
                     self._expected.pop(digest, None)
             for future in futures.values():
                 future.cancel()
+
+    def fetch_range(self, digest: Digest, start: int, size: int, verify: Verify) -> bytes:
+        """Bytes of an object that is not here. Raises as `ensure` does."""
+        return self._beyond(digest).fetch_range(digest, start, size, verify)
 
     def fetch_to_memory(self, digest: Digest) -> int:
         """A descriptor of the object in memory, for when the disk has no room for it. Raises as `ensure` does."""

@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 from modal_proto import api_pb2
 
 from jiffy.errors import JiffyError, NotFoundError, UnsupportedError
-from jiffy.fs.profile import encode_profile
 from jiffy.identifiers import derived_id
 from jiffy.image.bytecode import Compiler
 from jiffy.image.client import client_index, dependencies_index
@@ -24,7 +23,9 @@ from jiffy.image.erofs import write_erofs
 from jiffy.image.graft import graft
 from jiffy.image.index import Index, encode_index
 from jiffy.image.recipe import Recipe, read_recipe
+from jiffy.objects.chunks import LARGE, encode_chunk_map, list_chunks
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.profile import encode_profile, whole
 from jiffy.server.bells import Bells
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.mounts import Mount
@@ -109,7 +110,24 @@ class Builds:
 
     def _list_small(self, index: str) -> str:
         small = (digest for digest, size in self.load_index(index).digests() if size <= SMALL)
-        return self._objects.put(encode_profile(list(small)))
+        return self._objects.put(encode_profile(whole(small)))
+
+    async def chunk_map(self, index: str) -> str:
+        """The lists of chunks of an index's large objects."""
+
+        async def make() -> str:
+            large = [digest for digest, size in self.load_index(index).digests() if size >= LARGE]
+            lists = [(digest, await self._chunk_list(digest)) for digest in large]
+            return self._objects.put(encode_chunk_map(lists))
+
+        return (await self._make(f"chunks/{index}", make))["index"]
+
+    async def _chunk_list(self, digest: str) -> str:
+        made = await self._make(f"chunk-list/{digest}", lambda: asyncio.to_thread(self._list_chunks, digest))
+        return made["index"]
+
+    def _list_chunks(self, digest: str) -> str:
+        return self._objects.put(list_chunks(self._objects.path(digest)).encode())
 
     def _write_erofs(self, index: str) -> str:
         with self._objects.writer() as writer:

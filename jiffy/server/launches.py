@@ -50,6 +50,7 @@ class Launches:
             resources=Resources(pool.settings.memory_limit_bytes, pool.settings.cpu_limit_millis),
             profile=advice.profile,
             catalogues=() if advice.is_known else tuple([await self._builds.catalogue(layer) for layer in layers]),
+            chunk_maps=tuple([await self._builds.chunk_map(layer) for layer in layers]),
             record=advice.record,
         )
 

@@ -5,14 +5,15 @@ were never started.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from jiffy.fs.profile import MOST_OBJECTS, encode_profile, read_profile
+from jiffy.errors import CorruptError, NotFoundError
 from jiffy.image.index import Index
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.profile import Profile, encode_profile, merge, read_profile
 from jiffy.store.profiles import Profiles as StoredProfiles
 
 _ENOUGH_RUNS: Final = 3
@@ -63,23 +64,28 @@ class Profiles:
             return Advice(await self._fit(python.digest, start.layers), False, record)
         return Advice("", False, record)
 
-    async def record(self, task_id: str, digests: Sequence[Digest]) -> None:
-        """A start has read these, in this order."""
+    async def record(self, task_id: str, read: Profile) -> None:
+        """A start has read these objects, in this order."""
         start = self._starts.get(task_id)
         if start is None:
             return
         for name in start.names:
             known = await self._stored.find(name)
-            merged = await asyncio.to_thread(self._merge, known.digest if known is not None else "", digests)
+            merged = await asyncio.to_thread(self._merge, known.digest if known is not None else "", read)
             await self._stored.put(name, merged)
 
     def forget(self, task_id: str) -> None:
         self._starts.pop(task_id, None)
 
-    def _merge(self, known: Digest, digests: Sequence[Digest]) -> Digest:
-        before = read_profile(self._objects.read(known)) if known and self._objects.has(known) else ()
-        merged = list(dict.fromkeys([*before, *digests]))[:MOST_OBJECTS]
-        return self._objects.put(encode_profile(merged))
+    def _merge(self, known: Digest, read: Profile) -> Digest:
+        return self._objects.put(encode_profile(merge(self._read(known), read)))
+
+    def _read(self, known: Digest) -> Profile:
+        """Nothing when it was lost, or was written by another version."""
+        try:
+            return read_profile(self._objects.read(known)) if known else {}
+        except (NotFoundError, CorruptError):
+            return {}
 
     async def _fit(self, profile: Digest, layers: tuple[Digest, ...]) -> Digest:
         """What of a profile of other images an image has."""
@@ -90,5 +96,5 @@ class Profiles:
 
     def _fit_now(self, profile: Digest, layers: tuple[Digest, ...]) -> Digest:
         held = {digest for layer in layers for digest, _ in self._load_index(layer).digests()}
-        wanted = [digest for digest in read_profile(self._objects.read(profile)) if digest in held]
+        wanted = {digest: ranges for digest, ranges in self._read(profile).items() if digest in held}
         return self._objects.put(encode_profile(wanted))

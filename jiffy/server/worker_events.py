@@ -71,7 +71,7 @@ class WorkerEvents:
                 self._bells.ring(task.app_id)
         for event in fresh:
             if isinstance(event, StartRecorded):
-                await self._profiles.record(event.task_id, event.digests)
+                await self._profiles.record(event.task_id, event.objects)
         for _, event in events:  # also one that was recorded before: the last server may have died before it acted
             if isinstance(event, ContainerExited):
                 self._profiles.forget(event.task_id)

@@ -15,7 +15,8 @@ from typing import Final
 from jiffy.core.actions import LaunchContainer, StopContainer
 from jiffy.core.events import ContainerExited, ContainerStarted, ExitReason, StartRecorded
 from jiffy.errors import JiffyError, UnsupportedError
-from jiffy.fs.profile import Recorder
+from jiffy.fs.lazy_mount import LazyMount
+from jiffy.fs.prefetch import Request
 from jiffy.runtime import cgroups
 from jiffy.runtime.bundle import BindMount, ContainerSpec
 from jiffy.runtime.network import Interface
@@ -23,6 +24,7 @@ from jiffy.runtime.process import Process
 from jiffy.runtime.resolv import hosts_file, resolver_file
 from jiffy.worker.host import Host
 from jiffy.worker.logs import LogPipe
+from jiffy.worker.recording import Recording, begin_recording
 from jiffy.worker.roots import Root
 
 logger = logging.getLogger(__name__)
@@ -57,7 +59,7 @@ class Container:
         self._interface: Interface | None = None
         self._stop: StopContainer | None = None
         self._killer: asyncio.TimerHandle | None = None
-        self._recorder: Recorder | None = None
+        self._recording: Recording | None = None
         self._pipes = [LogPipe(order.task_id, stream, host.report, host.is_full) for stream in (1, 2)]
 
     @property
@@ -93,10 +95,7 @@ class Container:
 
     async def _launch(self) -> Process:
         phases = _Phases()
-        for catalogue in self._order.catalogues:
-            self._host.lazy.learn(catalogue)
-        if self._order.profile:
-            self._host.lazy.prefetch(self.task_id, self._order.profile)
+        self._announce(self._host.lazy)
         await self._host.roots.prepare(self._order.layers)
         phases.end("index")
         try:
@@ -106,7 +105,7 @@ class Container:
             raise
         phases.end("mount")
         if self._order.record:
-            self._begin_recording(self._root)
+            await self._begin_recording(self._root)
         self._interface = await self._host.network.take()
         phases.end("network")
         bundle = self._root.folder / "bundle"
@@ -123,18 +122,29 @@ class Container:
             self.stop(order)
         return self._process
 
-    def _begin_recording(self, root: Root) -> None:
+    def _announce(self, lazy: LazyMount) -> None:
+        """Tell the lazy layer what this start will read."""
+        for chunk_map in self._order.chunk_maps:
+            lazy.tell(Request.CHUNK_MAP, chunk_map)
+        for catalogue in self._order.catalogues:
+            lazy.tell(Request.CATALOGUE, catalogue)
+        if self._order.profile:
+            lazy.tell(Request.PREFETCH, self._order.profile, self.task_id)
+
+    async def _begin_recording(self, root: Root) -> None:
+        layers = self._host.roots.layer_mounts(root)
         try:
-            self._recorder = Recorder(root.path, self._host.roots.layer_mounts(root))
+            self._recording = await begin_recording(self._host.data, root.path, layers, self._order.chunk_maps)
         except UnsupportedError as error:
             logger.warning("%s", error)
             return
         asyncio.get_running_loop().call_later(_RECORD_SECONDS, self._end_recording)
 
     def _end_recording(self) -> None:
-        if self._recorder is not None:
-            recorder, self._recorder = self._recorder, None
-            self._host.report(StartRecorded(self.task_id, recorder.close()))
+        if self._recording is not None:
+            recording, self._recording = self._recording, None
+            objects = {digest: tuple(ranges) for digest, ranges in recording.close().items()}
+            self._host.report(StartRecorded(self.task_id, objects))
 
     def _spec(self, root: Root, interface: Interface) -> ContainerSpec:
         order = self._order
@@ -193,7 +203,7 @@ class Container:
         """Each step is tried, whatever became of the others."""
         if self._killer is not None:
             self._killer.cancel()
-        self._host.lazy.cancel_prefetch(self.task_id)
+        self._host.lazy.tell(Request.CANCEL, start=self.task_id)
         self._end_recording()
         await self._drain()
         await _try(self._host.runtime.delete(self.task_id))

@@ -119,7 +119,7 @@ async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin
     lazy = data.mounts / "lazy"
     lazy.mkdir(exist_ok=True)
     urls, token_file = (origin.urls, origin.token_file) if origin is not None else ((), None)
-    mount = LazyMount(lazy, data.objects, data.incoming, urls, token_file)
+    mount = LazyMount(lazy, data, urls, token_file)
     await mount.start()
     stack.callback(lazy.rmdir)
     stack.push_async_callback(mount.stop)

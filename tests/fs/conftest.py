@@ -3,20 +3,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from jiffy.datadir import DataDirectory
 from jiffy.fs.lazy_mount import LazyMount
 from jiffy.fs.mount import mount_tmpfs, unmount
 from jiffy.image.index import Entry, Kind
 from jiffy.objects.base import object_path
 from jiffy.objects.local import LocalObjects
 from tests.mounts import mounted_root
-from tests.objects.conftest import make_objects
 from tests.objects.origin import Origin, serve_origin
 
 CONTENTS = {f"file-{number}": os.urandom(3000 + 997 * number) for number in range(30)} | {
@@ -29,6 +29,7 @@ CONTENTS = {f"file-{number}": os.urandom(3000 + 997 * number) for number in rang
 class ColdHost:
     """A host that has no object, the origin that has them all, and a root that needs them."""
 
+    data: DataDirectory
     objects: LocalObjects
     origin: Origin
     lazy: Path
@@ -75,24 +76,26 @@ async def full_host(tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
 
 
 @asynccontextmanager
-async def cold_host(tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
-    objects = make_objects(tmp_path / "store")
+async def cold_host(tmp_path: Path, origin: Origin, more: Mapping[str, bytes] | None = None) -> AsyncIterator[ColdHost]:
+    data = DataDirectory(tmp_path / "store")
+    data.create()
+    objects = LocalObjects(data.objects, data.incoming)
     lazy = tmp_path / "lazy"
     lazy.mkdir()
     token = tmp_path / "token.json"
     token.write_text(json.dumps({"token_id": "id", "token_secret": "secret"}))
-    mount = LazyMount(lazy, objects.root, objects.incoming, [origin.url], token)
+    mount = LazyMount(lazy, data, [origin.url], token)
     await mount.start()
     try:
-        with mounted_root(_tree(), [objects.root, lazy], tmp_path) as root:
-            yield ColdHost(objects, origin, lazy, mount, root, tmp_path / "image")
+        with mounted_root(_tree(CONTENTS | dict(more or {})), [objects.root, lazy], tmp_path) as root:
+            yield ColdHost(data, objects, origin, lazy, mount, root, tmp_path / "image")
     finally:
         await mount.stop()
 
 
-def _tree() -> list[Entry]:
+def _tree(contents: Mapping[str, bytes]) -> list[Entry]:
     files = [
         Entry(f"/{name}".encode(), Kind.FILE, 0o755, size=len(data), digest=hashlib.sha256(data).hexdigest())
-        for name, data in CONTENTS.items()
+        for name, data in contents.items()
     ]
     return [Entry(b"/", Kind.DIRECTORY, 0o755), *files]

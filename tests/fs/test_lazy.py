@@ -19,7 +19,8 @@ from urllib.parse import urlparse
 
 import pytest
 
-from jiffy.fs.profile import encode_profile
+from jiffy.fs.prefetch import Request
+from jiffy.objects.profile import encode_profile, whole
 from tests.fs.conftest import CONTENTS, OBJECTS, ColdHost, cold_host
 from tests.objects.origin import serve_origin
 
@@ -148,7 +149,7 @@ async def test_a_mount_is_gone_after_its_end(tmp_path: Path, host: ColdHost) -> 
 
     at = tmp_path / "another"
     at.mkdir()
-    mount = LazyMount(at, host.objects.root, host.objects.incoming)
+    mount = LazyMount(at, host.data)
     await mount.start()
     pid = mount.pid
     await mount.stop()
@@ -200,10 +201,10 @@ async def kill_daemon(host: ColdHost) -> None:
 
 async def test_a_profile_is_fetched_before_anybody_reads(host: ColdHost) -> None:
     names = [f"file-{number}" for number in range(12)]
-    profile = encode_profile([host.digest(name) for name in names])
+    profile = encode_profile(whole(host.digest(name) for name in names))
     digest = hashlib.sha256(profile).hexdigest()
     host.origin.objects[digest] = profile
-    host.mount.prefetch("start", digest)
+    host.mount.tell(Request.PREFETCH, digest, "start")
     async with asyncio.timeout(10):
         while not all(host.objects.has(host.digest(name)) for name in names):
             await asyncio.sleep(0.01)
@@ -213,18 +214,18 @@ async def test_a_profile_is_fetched_before_anybody_reads(host: ColdHost) -> None
 
 
 async def test_a_profile_that_is_none_harms_nobody(host: ColdHost) -> None:
-    host.mount.prefetch("start", host.digest("file-1"))
-    host.mount.prefetch("another", "0" * 64)
-    host.mount.cancel_prefetch("never begun")
+    host.mount.tell(Request.PREFETCH, host.digest("file-1"), "start")
+    host.mount.tell(Request.PREFETCH, "0" * 64, "another")
+    host.mount.tell(Request.CANCEL, start="never begun")
     assert await read(host.root / "file-2") == CONTENTS["file-2"]
 
 
 async def test_a_daemons_successor_prefetches_too(host: ColdHost) -> None:
     await kill_daemon(host)
-    profile = encode_profile([host.digest("file-1")])
+    profile = encode_profile(whole([host.digest("file-1")]))
     digest = hashlib.sha256(profile).hexdigest()
     host.origin.objects[digest] = profile
-    host.mount.prefetch("start", digest)
+    host.mount.tell(Request.PREFETCH, digest, "start")
     async with asyncio.timeout(10):
         while not host.objects.has(host.digest("file-1")):
             await asyncio.sleep(0.01)
@@ -286,10 +287,10 @@ async def test_a_file_served_from_memory_outlives_the_daemon(full_host: ColdHost
 
 async def test_with_a_catalogue_the_files_beside_are_read_ahead(host: ColdHost) -> None:
     names = sorted(name for name in CONTENTS if name.startswith("file-"))
-    catalogue = encode_profile([host.digest(name) for name in names])
+    catalogue = encode_profile(whole(host.digest(name) for name in names))
     digest = hashlib.sha256(catalogue).hexdigest()
     host.origin.objects[digest] = catalogue
-    host.mount.learn(digest)
+    host.mount.tell(Request.CATALOGUE, digest)
     async with asyncio.timeout(10):
         while not host.objects.has(digest):
             await asyncio.sleep(0.01)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -55,7 +57,9 @@ def serve_origin(objects: dict[str, bytes], port: int = 0) -> Iterator[Origin]:
             elif fault == "error":
                 self._answer(500, b"broken")
             elif fault == "reset":
-                self.connection.close()
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.shutdown(socket.SHUT_RDWR)
+                self.close_connection = True
             elif data is None:
                 self._answer(404, b"none")
             elif fault == "truncate":

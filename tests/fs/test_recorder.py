@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from jiffy.fs.profile import Recorder
+from jiffy.fs.recorder import Recorder
 from tests.fs.conftest import ColdHost
 
 pytestmark = pytest.mark.root
@@ -57,7 +57,7 @@ async def test_what_the_container_wrote_itself_has_no_object(host: ColdHost) -> 
 async def test_a_start_that_reads_without_end_is_recorded_up_to_a_bound(
     host: ColdHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jiffy.fs.profile.MOST_OBJECTS", 5)
+    monkeypatch.setattr("jiffy.fs.recorder.MOST_OBJECTS", 5)
     recorder = Recorder(host.root, [host.image])
 
     def read() -> None:

@@ -1,4 +1,4 @@
-"""What a start reads: the objects behind the files that are opened in a root, in the order of their first opening.
+"""Records what a start reads: the objects behind the files that are opened in a root, in the order of their first opening.
 
 fanotify tells of every open in the root's overlay, whoever opens and wherever the content comes from. A file's object is
 known from the redirect that its layer's image has for overlayfs.
@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import CorruptError, UnsupportedError
-from jiffy.objects.base import DIGEST_BYTES, Digest
+from jiffy.errors import UnsupportedError
+from jiffy.objects.base import Digest
+from jiffy.objects.profile import MOST_OBJECTS
 
-MOST_OBJECTS: Final = 20_000
-_MAGIC: Final = b"jiffyprf"
 _REDIRECT: Final = "trusted.overlay.redirect"
 _EVENT: Final = struct.Struct("<IBBHQii")
 _BUFFER: Final = 64 * 1024
@@ -92,19 +91,6 @@ class Recorder:
                 continue
             return redirect.decode().replace("/", "")
         return None
-
-
-def encode_profile(digests: Sequence[Digest]) -> bytes:
-    """A profile as an object: a magic word, then raw digests in order."""
-    return _MAGIC + b"".join(map(bytes.fromhex, digests))
-
-
-def read_profile(data: bytes) -> tuple[Digest, ...]:
-    """CorruptError when the bytes are no profile."""
-    body = data[len(_MAGIC) :]
-    if not data.startswith(_MAGIC) or len(body) % DIGEST_BYTES:
-        raise CorruptError("not a profile", why=f"{len(data)} bytes that do not fit")
-    return tuple(body[start : start + DIGEST_BYTES].hex() for start in range(0, len(body), DIGEST_BYTES))
 
 
 def _path_of(descriptor: int) -> bytes:
