@@ -16,7 +16,7 @@ from urllib.parse import urlparse
 from bench.copies import make_bundle, start_copy, unpack
 from bench.figures import Figure, Report
 from bench.hosts import Start, forget_objects, open_starts, scratch_directory
-from bench.proxy import far_away
+from bench.proxy import Far, far_away
 from bench.start import find_base, make_base
 from jiffy.cli.running import find_server
 from jiffy.datadir import DataDirectory
@@ -25,10 +25,10 @@ from jiffy.image.erofs import write_erofs
 from jiffy.image.folder import import_folder
 from jiffy.image.graft import graft
 from jiffy.image.index import Index, encode_index
+from jiffy.objects.catalogue import encode_catalogue, make_catalogue
 from jiffy.objects.chunks import LARGE, encode_chunk_map, list_chunks
 from jiffy.objects.local import LocalObjects
-from jiffy.objects.profile import Profile, encode_profile, whole
-from jiffy.server.builds import SMALL
+from jiffy.objects.profile import Profile, encode_profile
 from jiffy.worker.host import Origin
 
 _PROGRAM: Final = ("python3", "-c", "import sklearn, sklearn.linear_model; print('ready')")
@@ -52,6 +52,7 @@ class _Cold:
     """A cold start, and what it fetched."""
 
     start: Start
+    requests: int
     objects: int
     size: int
 
@@ -74,14 +75,14 @@ def run(data: DataDirectory, samples: int) -> Report:
         figures: list[Figure] = []
         for round_trip in _ROUND_TRIPS if samples > 1 else _ROUND_TRIPS[1:2]:
             with far_away(port, round_trip) as far:
-                origin = Origin((f"http://127.0.0.1:{far}",), data.token)
-                figures += _compare(scratch, origin, image, profile, bundle, samples, total, round_trip)
+                figures += _compare(scratch, far, data.token, image, profile, bundle, samples, total, round_trip)
     return Report(figures)
 
 
 def _compare(
     scratch: DataDirectory,
-    origin: Origin,
+    far: Far,
+    token: Path,
     image: _Image,
     profile: str,
     bundle: Path,
@@ -91,9 +92,10 @@ def _compare(
 ) -> list[Figure]:
     name = f"round trip {round_trip * 1000:g} ms"
     plain, profiled, peer = [], [], []
+    origin = Origin((f"http://127.0.0.1:{far.port}",), token)
     for _ in range(samples):
-        plain.append(_start_cold(scratch, origin, image, ""))
-        profiled.append(_start_cold(scratch, origin, image, profile))
+        plain.append(_start_cold(scratch, origin, far, image, ""))
+        profiled.append(_start_cold(scratch, origin, far, image, profile))
         peer.append(asyncio.run(start_copy(bundle)).total)
     beside = "crun, plain copy"
     return [
@@ -101,10 +103,26 @@ def _compare(
         Figure(f"{name}, profile", "ms", [cold.start.total for cold in profiled], beside, peer),
         Figure(f"{name}, fetched", "MB", [c.size / 1e6 for c in plain], "image", [total / 1e6] * samples),
         Figure(f"{name}, fetched, profile", "MB", [c.size / 1e6 for c in profiled], "image", [total / 1e6] * samples),
+        *_compare_requests(name, plain, profiled),
     ]
 
 
-def _start_cold(scratch: DataDirectory, origin: Origin, image: _Image, profile: str) -> _Cold:
+def _compare_requests(name: str, plain: list[_Cold], profiled: list[_Cold]) -> list[Figure]:
+    if not all(cold.requests for cold in plain):
+        return []
+    return [
+        Figure(
+            f"{name}, requests{kind}",
+            "",
+            [float(c.requests) for c in colds],
+            "files",
+            [float(c.objects) for c in colds],
+        )
+        for kind, colds in (("", plain), (", profile", profiled))
+    ]
+
+
+def _start_cold(scratch: DataDirectory, origin: Origin, far: Far, image: _Image, profile: str) -> _Cold:
     forget_objects(scratch)
 
     async def start() -> Start:
@@ -113,9 +131,10 @@ def _start_cold(scratch: DataDirectory, origin: Origin, image: _Image, profile: 
             maps = image.chunk_maps
             return await starts.measure(_PROGRAM, image.layers, profile, catalogues=catalogues, chunk_maps=maps)
 
+    far.requests()
     measured = asyncio.run(start())
     files = [path for folder in (scratch.objects, scratch.partial) for path in folder.rglob("*") if path.is_file()]
-    return _Cold(measured, len(files), sum(path.stat().st_blocks * 512 for path in files))
+    return _Cold(measured, far.requests(), len(files), sum(path.stat().st_blocks * 512 for path in files))
 
 
 def _record(scratch: DataDirectory, origin: Origin, objects: LocalObjects, image: _Image) -> str:
@@ -145,7 +164,7 @@ async def _make_image(data: DataDirectory, objects: LocalObjects, folder: Path) 
         write_erofs(Index.load(index), writer)
         layer, _ = writer.publish()
     indexes = (base, objects.put(index))
-    catalogues = tuple(_list_small(objects, each) for each in indexes)
+    catalogues = tuple(_write_catalogue(objects, each) for each in indexes)
     return _Image(indexes, (base_layer, layer), catalogues, tuple(_map_chunks(objects, each) for each in indexes))
 
 
@@ -155,6 +174,5 @@ def _map_chunks(objects: LocalObjects, index: str) -> str:
     return objects.put(encode_chunk_map(lists))
 
 
-def _list_small(objects: LocalObjects, index: str) -> str:
-    small = [digest for digest, size in Index.from_file(objects.path(index)).digests() if size <= SMALL]
-    return objects.put(encode_profile(whole(small)))
+def _write_catalogue(objects: LocalObjects, index: str) -> str:
+    return objects.put(encode_catalogue(make_catalogue(Index.from_file(objects.path(index)).files())))

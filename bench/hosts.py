@@ -45,9 +45,12 @@ def scratch_directory(data: DataDirectory) -> Iterator[DataDirectory]:
 
 
 def forget_objects(scratch: DataDirectory) -> None:
-    """Make the host cold."""
-    shutil.rmtree(scratch.objects)
-    shutil.rmtree(scratch.partial)
+    """Make the host cold. What it had is put aside, not deleted: for five seconds ext4 searches past each inode that was
+    freed, and what is created meanwhile takes several times as long."""
+    aside = scratch.root / f"forgotten-{time.monotonic_ns()}"
+    aside.mkdir()
+    for folder in (scratch.objects, scratch.partial):
+        folder.rename(aside / folder.name)
     scratch.create()
 
 

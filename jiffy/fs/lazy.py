@@ -200,6 +200,7 @@ class LazyLayer:
         digest = self._digest(node)
         content: Content
         if (partial := self._partials.open(digest)) is not None:
+            partial.begin()
             content = PartialContent(self._partials, partial)
         else:
             try:

@@ -16,6 +16,7 @@ from typing import Final
 
 from jiffy.errors import JiffyError
 from jiffy.objects.base import Digest
+from jiffy.objects.catalogue import read_catalogue
 from jiffy.objects.chunks import read_chunk_map
 from jiffy.objects.partial import Partials
 from jiffy.objects.profile import read_profile
@@ -71,7 +72,7 @@ class Prefetches:
         if digest in self._known:
             return
         try:
-            self._tiers.neighbours.add(list(read_profile(self._tiers.ensure(digest).read_bytes())))
+            self._tiers.neighbours.add(read_catalogue(self._tiers.ensure(digest).read_bytes()))
             self._known.add(digest)
         except JiffyError as error:
             logger.info("nothing is read ahead: %s", error)

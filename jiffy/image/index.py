@@ -177,6 +177,10 @@ class Index:
                 seen.add(record[6])
                 yield self._digest(record[6]), record[9]
 
+    def files(self) -> Iterator[tuple[bytes, str, int]]:
+        """Path, digest and size of every file that has content, in the order of the paths."""
+        return ((entry.path, entry.digest, entry.size) for entry in self if entry.kind == Kind.FILE and entry.digest)
+
     def total_size(self) -> int:
         """Bytes of all files, as a person who lists them would add them up."""
         return int(self._size)

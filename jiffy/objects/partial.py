@@ -48,6 +48,7 @@ class PartialObject:
         self._arriving: dict[int, Future[bytes]] = {}
         self._recent: list[int] = []
         self._window = 0
+        self._is_advised = False
         self._path, self._map_path = store.paths(digest)
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o444)
         os.ftruncate(self._file, chunks.size)
@@ -70,6 +71,7 @@ class PartialObject:
 
     def prefetch(self, ranges: Ranges, cancelled: threading.Event) -> None:
         """Fetch these bytes, or all of them when no range is named, as long as it is not cancelled."""
+        self._is_advised = True
         numbers = sorted({number for start, size in ranges for number in self._chunks.numbers(start, start + size)})
         for batch in _batched(numbers or range(len(self._chunks)), _RUN * _PREFETCH_STREAMS):
             if cancelled.is_set():
@@ -101,18 +103,25 @@ class PartialObject:
             streams.submit(self._fetch, run)
         return arriving
 
+    def begin(self) -> None:
+        """Who opens a large file reads its beginning and its end, unless a profile knows better."""
+        if not self._is_advised:
+            last = len(self._chunks)
+            self._request(sorted({0, 1, last - 2, last - 1} & set(range(last))), self._store.streams)
+
     def _read_ahead(self, numbers: range) -> None:
-        """Who reads one chunk after the other gets the next ones fetched, the more the longer it goes on."""
+        """Who reads one chunk after the other gets the next ones fetched, the more the longer it goes on; who does not,
+        those around, unless a profile told what is read."""
         with self._lock:
             follows = numbers.start - 1 in self._recent
-            known = numbers.stop - 1 in self._recent
-            if known and not follows:
+            if numbers.stop - 1 in self._recent and not follows:
                 return
-            self._window = min(max(2, self._window * 2), _LONGEST_WINDOW) if follows else 0
             self._recent = [*self._recent, *numbers][-_RECENT:]
-            window = range(numbers.stop, min(numbers.stop + self._window, len(self._chunks)))
-        if window:
-            self._request(window, self._store.streams)
+            self._window = min(max(2, self._window * 2), _LONGEST_WINDOW) if follows else 0
+        group = numbers.start // _RUN * _RUN
+        around = range(group, group if self._is_advised else group + _RUN)
+        wanted = range(numbers.stop, numbers.stop + self._window) if follows else around
+        self._request(range(wanted.start, min(wanted.stop, len(self._chunks))), self._store.streams)
 
     def _fetch(self, run: range) -> None:
         start = self._chunks.span(run.start)[0]
@@ -226,7 +235,7 @@ class Partials:
             if (partial := self._open.get(digest)) is None:
                 partial = self._open[digest] = PartialObject(digest, chunks, self)
             partial.opens += 1
-            return partial
+        return partial
 
     def hold(self, partial: PartialObject) -> PartialObject:
         """An object that is open, to be released once more."""

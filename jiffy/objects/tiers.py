@@ -11,9 +11,9 @@ from typing import Final
 
 from jiffy.errors import JiffyError, NotFoundError, UnavailableError
 from jiffy.objects.base import Digest, Verify
+from jiffy.objects.catalogue import Neighbours
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.memory import MemoryObject
-from jiffy.objects.neighbours import Neighbours
 from jiffy.objects.sources import Sources
 
 logger = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class Tiers:
     def _fetch_with_neighbours(self, sources: Sources, digest: Digest) -> bool:
         """Ask for an object and those beside it; True as soon as the object is here, while the others still come."""
         with self._lock:
-            beside = [each for each in self.neighbours.following(digest) if self._is_missing(each)]
+            beside = [each for each in self.neighbours.beside(digest) if self._is_missing(each)]
             if not beside:
                 return False
             futures = {each: Future[Path]() for each in (digest, *beside)}

@@ -10,7 +10,7 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from modal_proto import api_pb2
 
@@ -23,9 +23,9 @@ from jiffy.image.erofs import write_erofs
 from jiffy.image.graft import graft
 from jiffy.image.index import Index, encode_index
 from jiffy.image.recipe import Recipe, read_recipe
+from jiffy.objects.catalogue import encode_catalogue, make_catalogue
 from jiffy.objects.chunks import LARGE, encode_chunk_map, list_chunks
 from jiffy.objects.local import LocalObjects
-from jiffy.objects.profile import encode_profile, whole
 from jiffy.server.bells import Bells
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.mounts import Mount
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Report = Callable[[str], None]
 CLIENT_REFERENCE = "client:"
-SMALL: Final = 2**18
 
 
 @dataclass(slots=True)
@@ -105,12 +104,11 @@ class Builds:
 
     async def catalogue(self, index: str) -> str:
         """The small objects of an index in the order of their paths: a list in the form of a profile."""
-        made = await self._make(f"catalogue/{index}", lambda: asyncio.to_thread(self._list_small, index))
+        made = await self._make(f"catalogue/{index}", lambda: asyncio.to_thread(self._write_catalogue, index))
         return made["index"]
 
-    def _list_small(self, index: str) -> str:
-        small = (digest for digest, size in self.load_index(index).digests() if size <= SMALL)
-        return self._objects.put(encode_profile(whole(small)))
+    def _write_catalogue(self, index: str) -> str:
+        return self._objects.put(encode_catalogue(make_catalogue(self.load_index(index).files())))
 
     async def chunk_map(self, index: str) -> str:
         """The lists of chunks of an index's large objects."""

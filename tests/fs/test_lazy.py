@@ -20,6 +20,7 @@ from urllib.parse import urlparse
 import pytest
 
 from jiffy.fs.prefetch import Request
+from jiffy.objects.catalogue import Place, encode_catalogue
 from jiffy.objects.profile import encode_profile, whole
 from tests.fs.conftest import CONTENTS, OBJECTS, ColdHost, cold_host
 from tests.objects.origin import serve_origin
@@ -287,7 +288,7 @@ async def test_a_file_served_from_memory_outlives_the_daemon(full_host: ColdHost
 
 async def test_with_a_catalogue_the_files_beside_are_read_ahead(host: ColdHost) -> None:
     names = sorted(name for name in CONTENTS if name.startswith("file-"))
-    catalogue = encode_profile(whole(host.digest(name) for name in names))
+    catalogue = encode_catalogue([Place(host.digest(name), len(CONTENTS[name]), 0) for name in names])
     digest = hashlib.sha256(catalogue).hexdigest()
     host.origin.objects[digest] = catalogue
     host.mount.tell(Request.CATALOGUE, digest)

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 
 import pytest
 
+from jiffy.errors import CorruptError
+from jiffy.objects.catalogue import Neighbours, Place, encode_catalogue, make_catalogue, read_catalogue
 from jiffy.objects.local import LocalObjects
-from jiffy.objects.neighbours import Neighbours
 from jiffy.objects.tiers import Tiers
 from tests.objects.conftest import one_source
 from tests.objects.origin import Origin, serve_origin
 
 CONTENTS = {hashlib.sha256(data).hexdigest(): data for data in (b"%d" % number * 99 for number in range(200))}
 DIGESTS = list(CONTENTS)
+PLACES = [Place(digest, len(data), 0) for digest, data in CONTENTS.items()]
 
 
 @pytest.fixture
@@ -27,24 +29,53 @@ def origin() -> Iterator[Origin]:
 @pytest.fixture
 def tiers(objects: LocalObjects, origin: Origin) -> Tiers:
     made = Tiers(objects, one_source(origin.url, deadline=2))
-    made.neighbours.add(DIGESTS)
+    made.neighbours.add(PLACES)
     return made
 
 
-def test_those_that_follow_are_known_in_their_order() -> None:
-    neighbours = Neighbours()
-    neighbours.add(DIGESTS)
-    following = neighbours.following(DIGESTS[10])
-    assert list(following) == DIGESTS[11 : 11 + len(following)]
-    assert neighbours.following(DIGESTS[-1]) == []
-    assert neighbours.following("0" * 64) == ()
+def beside(neighbours: Neighbours, digest: str) -> list[str]:
+    return list(neighbours.beside(digest))
 
 
-def test_an_object_has_its_place_in_the_list_that_was_learned_first() -> None:
+def test_those_that_follow_come_first_then_those_before() -> None:
     neighbours = Neighbours()
-    neighbours.add(DIGESTS[:3])
-    neighbours.add([DIGESTS[0], DIGESTS[9]])
-    assert list(neighbours.following(DIGESTS[0])) == DIGESTS[1:3]
+    neighbours.add(PLACES[:20])
+    assert beside(neighbours, DIGESTS[10]) == [*DIGESTS[11:20], *reversed(DIGESTS[:10])]
+    assert beside(neighbours, "0" * 64) == []
+
+
+def test_what_lies_before_in_another_folder_is_left_out() -> None:
+    neighbours = Neighbours()
+    neighbours.add([Place(digest, 1, number // 5) for number, digest in enumerate(DIGESTS[:10])])
+    assert beside(neighbours, DIGESTS[6]) == [*DIGESTS[7:10], DIGESTS[5]]
+
+
+def test_not_more_bytes_than_pay() -> None:
+    neighbours = Neighbours()
+    neighbours.add([Place(digest, 2**20, 0) for digest in DIGESTS[:10]])
+    assert beside(neighbours, DIGESTS[0]) == DIGESTS[1:5]
+
+
+def test_an_object_has_its_place_in_the_catalogue_that_was_learned_first() -> None:
+    neighbours = Neighbours()
+    neighbours.add(PLACES[:3])
+    neighbours.add([PLACES[0], PLACES[9]])
+    assert beside(neighbours, DIGESTS[0]) == DIGESTS[1:3]
+
+
+def test_a_catalogue_survives_being_written() -> None:
+    assert tuple(read_catalogue(encode_catalogue(PLACES))) == tuple(PLACES)
+
+
+@pytest.mark.parametrize("data", [b"", b"jiffycat" + b"x" * 39, b"y" * 48])
+def test_what_is_no_catalogue_is_refused(data: bytes) -> None:
+    with pytest.raises(CorruptError):
+        read_catalogue(data)
+
+
+def test_large_and_empty_files_are_in_none_and_copies_once() -> None:
+    files = [(b"/a/x", DIGESTS[0], 5), (b"/a/y", "", 0), (b"/b/x", DIGESTS[0], 5), (b"/b/z", DIGESTS[1], 2**30)]
+    assert [place.digest for place in make_catalogue(files)] == [DIGESTS[0]]
 
 
 def test_reading_in_order_takes_few_requests(tiers: Tiers, origin: Origin) -> None:
