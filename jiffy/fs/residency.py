@@ -1,4 +1,4 @@
-"""Which parts of a large object have been read: those that the page cache holds, or, of a partial one, that are here."""
+"""Which parts of a large object were read: those in the page cache, or, of a partial one, that were asked for."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.objects.chunks import CHUNK
+from jiffy.objects.partial import READ
 from jiffy.objects.profile import Ranges, join_ranges
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
@@ -41,9 +42,9 @@ def resident_ranges(path: Path) -> Ranges:
         os.close(descriptor)
 
 
-def present_ranges(have: Path) -> Ranges:
-    """The chunks that the map of a partial object tells to be here."""
-    return _join(number * CHUNK for number, is_here in enumerate(have.read_bytes()) if is_here)
+def read_ranges(have: Path) -> Ranges:
+    """The chunks of a partial object that its map tells to have been read."""
+    return _join(number * CHUNK for number, state in enumerate(have.read_bytes()) if state & READ)
 
 
 def _join(starts: Iterable[int]) -> Ranges:

@@ -16,8 +16,8 @@ Digest = str
 Receive = Callable[[Digest, Iterable[bytes]], None]
 """Takes one object of many: all of its parts."""
 
-Verify = Callable[[bytes], None]
-"""Raises CorruptError when bytes are not those that were asked for."""
+Span = tuple[int, int]
+"""The first byte and the number of bytes."""
 
 DIGEST_BYTES: Final = 32
 BATCH_LENGTH: Final = struct.Struct("<Q")
@@ -45,11 +45,8 @@ class Source(Protocol):
 
     name: str
 
-    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T]) -> T:
-        """Hand the parts of an object to `take`, which must take all; gives what that gives."""
-
-    def fetch_range(self, digest: Digest, start: int, size: int) -> bytes:
-        """`size` bytes of an object from `start` on."""
+    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
+        """Hand an object, or a span of it, in parts to `take`, which must take all; gives what that gives."""
 
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
         """`receive` is called for each object that is there, in any order, perhaps in several threads at once."""

@@ -24,7 +24,7 @@ from jiffy.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from jiffy.objects.base import Digest, Receive, T, object_path
+from jiffy.objects.base import Digest, Receive, Span, T, object_path
 
 SCHEMES: Final = ("s3", "gs", "az", "file")
 _CHUNK: Final = 2**18
@@ -41,17 +41,11 @@ class CloudObjects:
         self._obstore, self._store = _open_store(self.name, stall)
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="cloud")
 
-    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T]) -> T:
+    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
+        options = None if span is None else {"range": (span[0], sum(span))}
         with self._explain(digest):
-            result = self._obstore.get(self._store, object_path(digest))
-            return take(self._parts(digest, result))
-
-    def fetch_range(self, digest: Digest, start: int, size: int) -> bytes:
-        with self._explain(digest):
-            data = bytes(self._obstore.get_range(self._store, object_path(digest), start=start, length=size))
-        if len(data) != size:
-            raise CorruptError(f"{size} bytes of object {digest} broke off", why=f"{len(data)} came")
-        return data
+            result = self._obstore.get(self._store, object_path(digest), options=options)
+            return take(self._parts(digest, result, result.meta["size"] if span is None else span[1]))
 
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
         """A bucket answers for one object at a time: many requests are under way at once."""
@@ -107,8 +101,8 @@ class CloudObjects:
             for page in self._obstore.list(self._store):
                 yield from (each["path"].replace("/", "") for each in page)
 
-    def _parts(self, digest: Digest, result: Any) -> Iterator[bytes]:
-        left = result.meta["size"]
+    def _parts(self, digest: Digest, result: Any, size: int) -> Iterator[bytes]:
+        left = size
         for part in result.stream(min_chunk_size=_CHUNK):
             left -= len(part)
             yield bytes(part)

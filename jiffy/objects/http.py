@@ -10,7 +10,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, UnavailableError
-from jiffy.objects.base import ABSENT, BATCH_LENGTH, Digest, Receive, T
+from jiffy.objects.base import ABSENT, BATCH_LENGTH, Digest, Receive, Span, T
 
 _CHUNK: Final = 2**18
 _CONNECTIONS: Final = 32
@@ -29,19 +29,14 @@ class HttpObjects:
             retries=False,
         )
 
-    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T]) -> T:
-        with self._request("GET", f"/objects/{digest}") as response:
-            return take(response.stream(_CHUNK))
-
-    def fetch_range(self, digest: Digest, start: int, size: int) -> bytes:
-        wanted = {"Range": f"bytes={start}-{start + size - 1}"}
+    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
+        wanted = {} if span is None else {"Range": f"bytes={span[0]}-{sum(span) - 1}"}
         with self._request("GET", f"/objects/{digest}", headers=wanted) as response:
-            data = response.read()
-        if response.status == 200:
-            data = data[start : start + size]
-        if len(data) != size:
-            raise CorruptError(f"{size} bytes of object {digest} broke off", why=f"{len(data)} came")
-        return data
+            if span is None:
+                return take(response.stream(_CHUNK))
+            if response.status != 206:
+                raise UnavailableError(f"{self.name} cannot answer for parts of objects")
+            return take(_parts(response, span[1]))
 
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
         body = b"".join(map(bytes.fromhex, digests))
@@ -84,7 +79,7 @@ def _parts(response: urllib3.BaseHTTPResponse, length: int) -> Iterator[bytes]:
     while length:
         part = response.read(min(length, _CHUNK))
         if not part:
-            raise CorruptError("a batch of objects broke off", why=f"{length} bytes of one are missing")
+            raise CorruptError("an answer broke off", why=f"{length} bytes of an object are missing")
         length -= len(part)
         yield part
 

@@ -1,8 +1,8 @@
 """Partial objects: large ones that are read while they arrive, chunk by chunk, in whatever order they are wanted.
 
-The chunks that are here lie in a sparse file, `partial/DIGEST`; a byte for each in `partial/DIGEST.have` says so. When
-none is missing the file becomes a whole object. Each chunk is verified before anyone reads it. One process at a time
-fetches into a folder of partial objects; its successor goes on with what it finds there.
+The chunks that are here lie in a sparse file, `partial/DIGEST`; a byte for each in `partial/DIGEST.have` says so, and
+whether somebody has read it. When none is missing the file becomes a whole object. Each chunk is verified before anyone
+reads it. One process at a time fetches into a folder of partial objects; its successor goes on with what it finds there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import JiffyError
-from jiffy.objects.base import Digest, Verify
+from jiffy.objects.base import Digest, Span
 from jiffy.objects.chunks import ChunkList, read_chunk_list
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.profile import Ranges
@@ -26,10 +26,14 @@ from jiffy.objects.tiers import Tiers
 
 logger = logging.getLogger(__name__)
 
+HERE: Final = 1
+READ: Final = 2
 _STREAMS: Final = 8
 _PREFETCH_STREAMS: Final = 4
 _RUN: Final = 4
-"""Chunks that one request asks for at most: several requests are faster than a long one."""
+"""Chunks that one request of a reader asks for at most: several requests are faster than a long one."""
+
+_PREFETCH_RUN: Final = 16
 
 _LONGEST_WINDOW: Final = 32
 _RECENT: Final = 8
@@ -64,19 +68,21 @@ class PartialObject:
         numbers = self._chunks.numbers(offset, end)
         arriving = self._request(numbers, self._store.streams)
         self._read_ahead(numbers)
+        data = {number: future.result() for number, future in arriving.items()}
+        for number in numbers:
+            self._have[number] |= READ if self._have[number] else 0
         if not arriving:
             return os.pread(self._file, end - offset, offset)
-        data = {number: future.result() for number, future in arriving.items()}
         return b"".join(self._piece(number, data.get(number), offset, end) for number in numbers)
 
     def prefetch(self, ranges: Ranges, cancelled: threading.Event) -> None:
         """Fetch these bytes, or all of them when no range is named, as long as it is not cancelled."""
         self._is_advised = True
         numbers = sorted({number for start, size in ranges for number in self._chunks.numbers(start, start + size)})
-        for batch in _batched(numbers or range(len(self._chunks)), _RUN * _PREFETCH_STREAMS):
+        for batch in _batched(numbers or range(len(self._chunks)), _PREFETCH_RUN):
             if cancelled.is_set():
                 return
-            for future in self._request(batch, self._store.prefetch_streams).values():
+            for future in self._request(batch, self._store.prefetch_streams, _PREFETCH_RUN).values():
                 future.result()
 
     def close(self) -> None:
@@ -91,14 +97,16 @@ class PartialObject:
             return data[first - start : last - start]
         return os.pread(self._file, last - first, first)
 
-    def _request(self, numbers: Iterable[int], streams: ThreadPoolExecutor) -> dict[int, Future[bytes]]:
+    def _request(
+        self, numbers: Iterable[int], streams: ThreadPoolExecutor, run_length: int = _RUN
+    ) -> dict[int, Future[bytes]]:
         """Have the missing ones of some chunks fetched; gives those that are on their way."""
         with self._lock:
             wanted = [number for number in numbers if not self._have[number]]
             new = [number for number in wanted if number not in self._arriving]
             self._arriving.update((number, Future()) for number in new)
             arriving = {number: self._arriving[number] for number in wanted}
-        for run in _runs(new):
+        for run in _runs(new, run_length):
             self._store.hold(self)
             streams.submit(self._fetch, run)
         return arriving
@@ -127,12 +135,7 @@ class PartialObject:
         start = self._chunks.span(run.start)[0]
         end = sum(self._chunks.span(run.stop - 1))
         try:
-            data = memoryview(
-                self._store.fetch_range(self.digest, start, end - start, lambda got: self._verify(run, got))
-            )
-            for number in run:
-                chunk_start, size = self._chunks.span(number)
-                self._take(number, bytes(data[chunk_start - start : chunk_start - start + size]))
+            self._store.fetch_span(self.digest, (start, end - start), lambda parts: self._take_run(run, parts))
         except BaseException as error:
             with self._lock:
                 failed = [future for number in run if (future := self._arriving.pop(number, None)) is not None]
@@ -141,18 +144,26 @@ class PartialObject:
         finally:
             self._store.release(self)
 
-    def _verify(self, run: range, data: bytes) -> None:
-        view = memoryview(data)
-        start = self._chunks.span(run.start)[0]
-        for number in run:
-            chunk_start, size = self._chunks.span(number)
-            self._chunks.verify(number, view[chunk_start - start : chunk_start - start + size])
+    def _take_run(self, run: range, parts: Iterable[bytes]) -> None:
+        """Each chunk is to be read as soon as it is whole. What came in an earlier try is not taken again."""
+        gathered = bytearray()
+        numbers = iter(run)
+        number = next(numbers)
+        for part in parts:
+            gathered += part
+            while number in run and len(gathered) >= (size := self._chunks.span(number)[1]):
+                chunk = bytes(memoryview(gathered)[:size])
+                del gathered[:size]
+                if not self._have[number] and number in self._arriving:
+                    self._chunks.verify(number, chunk)
+                    self._take(number, chunk)
+                number = next(numbers, -1)
 
     def _take(self, number: int, data: bytes) -> None:
         is_kept = self._write(data, self._chunks.span(number)[0])
         with self._lock:
             if is_kept:
-                self._have[number] = 1
+                self._have[number] = HERE
                 self._missing -= 1
             future = self._arriving.pop(number)
             is_whole = is_kept and not self._missing
@@ -262,8 +273,8 @@ class Partials:
             if partial is not None:
                 self.release(partial)
 
-    def fetch_range(self, digest: Digest, start: int, size: int, verify: Verify) -> bytes:
-        return self._tiers.fetch_range(digest, start, size, verify)
+    def fetch_span(self, digest: Digest, span: Span, take: Callable[[Iterable[bytes]], None]) -> None:
+        self._tiers.fetch_span(digest, span, take)
 
     def paths(self, digest: Digest) -> tuple[Path, Path]:
         """Of a partial object's bytes, and of the map of those that are here."""
@@ -280,12 +291,12 @@ def _open_map(path: Path, length: int) -> mmap.mmap:
         os.close(descriptor)
 
 
-def _runs(numbers: Sequence[int]) -> Iterator[range]:
-    """Ascending numbers as ranges without gaps, none longer than a request asks for."""
+def _runs(numbers: Sequence[int], length: int) -> Iterator[range]:
+    """Ascending numbers as ranges without gaps, none longer than `length`."""
     start = 0
     for position in range(1, len(numbers) + 1):
         is_end = position == len(numbers) or numbers[position] != numbers[position - 1] + 1
-        if is_end or position - start == _RUN:
+        if is_end or position - start == length:
             yield range(numbers[start], numbers[position - 1] + 1)
             start = position
 

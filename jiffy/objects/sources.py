@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from jiffy.errors import CorruptError, InvalidError, JiffyError, NotFoundError, UnauthenticatedError, UnavailableError
-from jiffy.objects.base import Digest, Receive, Source, T, Verify
+from jiffy.objects.base import Digest, Receive, Source, Span, T
 from jiffy.objects.cloud import SCHEMES, CloudObjects
 from jiffy.objects.http import HttpObjects
 
@@ -37,20 +37,11 @@ class Sources:
         self._deadline = deadline
         self._resting: dict[str, float] = {}
 
-    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T]) -> T:
-        """Hand an object's parts to `take`, anew for each try, which verifies them; gives what that gives. Raises
-        NotFoundError, UnauthenticatedError, UnavailableError at the deadline, CorruptError when the bytes stay wrong."""
-        return self._try(lambda source: source.fetch(digest, take), f"object {digest}")
-
-    def fetch_range(self, digest: Digest, start: int, size: int, verify: Verify) -> bytes:
-        """Some bytes of an object. Raises as `fetch` does."""
-
-        def fetch(source: Source) -> bytes:
-            data = source.fetch_range(digest, start, size)
-            verify(data)
-            return data
-
-        return self._try(fetch, f"{size} bytes of object {digest}")
+    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
+        """Hand an object, or a span of it, in parts to `take`, anew for each try, which verifies them; gives what that
+        gives. Raises NotFoundError, UnauthenticatedError, UnavailableError at the deadline, CorruptError when the bytes
+        stay wrong."""
+        return self._try(lambda source: source.fetch(digest, take, span), f"object {digest}")
 
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
         """Ask for many objects at once; what one source lacks is asked of the next. Tried once: raises when the last

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from jiffy.errors import JiffyError, NotFoundError, UnavailableError
-from jiffy.objects.base import Digest, Verify
+from jiffy.objects.base import Digest, Span
 from jiffy.objects.catalogue import Neighbours
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.memory import MemoryObject
@@ -83,9 +83,9 @@ class Tiers:
             for future in futures.values():
                 future.cancel()
 
-    def fetch_range(self, digest: Digest, start: int, size: int, verify: Verify) -> bytes:
-        """Bytes of an object that is not here. Raises as `ensure` does."""
-        return self._beyond(digest).fetch_range(digest, start, size, verify)
+    def fetch_span(self, digest: Digest, span: Span, take: Callable[[Iterable[bytes]], None]) -> None:
+        """Parts of an object that is not here, to be verified by who takes them. Raises as `ensure` does."""
+        self._beyond(digest).fetch(digest, take, span)
 
     def fetch_to_memory(self, digest: Digest) -> int:
         """A descriptor of the object in memory, for when the disk has no room for it. Raises as `ensure` does."""

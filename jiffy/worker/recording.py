@@ -9,7 +9,7 @@ from pathlib import Path
 
 from jiffy.datadir import DataDirectory
 from jiffy.fs.recorder import Recorder
-from jiffy.fs.residency import forget_pages, present_ranges, resident_ranges
+from jiffy.fs.residency import forget_pages, read_ranges, resident_ranges
 from jiffy.objects.base import Digest, object_path
 from jiffy.objects.chunks import read_chunk_map
 from jiffy.objects.profile import Profile, Ranges
@@ -37,7 +37,7 @@ class Recording:
     def _ranges(self, digest: Digest) -> Ranges:
         """A partial object may become whole meanwhile."""
         try:
-            return present_ranges(self._data.partial / f"{digest}.have")
+            return read_ranges(self._data.partial / f"{digest}.have")
         except FileNotFoundError:
             pass
         try:

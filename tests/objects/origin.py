@@ -51,6 +51,7 @@ def serve_origin(objects: dict[str, bytes], port: int = 0) -> Iterator[Origin]:
                 self._answer(401, b"no")
                 return
             data = self._select(origin.objects.get(self.path.removeprefix("/objects/")))
+            ok = 206 if "Range" in self.headers else 200
             if fault == "hang":
                 origin.released.wait()
                 self.connection.close()
@@ -63,11 +64,11 @@ def serve_origin(objects: dict[str, bytes], port: int = 0) -> Iterator[Origin]:
             elif data is None:
                 self._answer(404, b"none")
             elif fault == "truncate":
-                self._answer(200, data, sent=len(data) // 2)
+                self._answer(ok, data, sent=len(data) // 2)
             elif fault == "flip":
-                self._answer(200, bytes([data[0] ^ 1]) + data[1:])
+                self._answer(ok, bytes([data[0] ^ 1]) + data[1:])
             else:
-                self._answer(206 if "Range" in self.headers else 200, data)
+                self._answer(ok, data)
 
         def _select(self, data: bytes | None) -> bytes | None:
             """What of an object was asked for."""

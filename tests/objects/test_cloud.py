@@ -73,12 +73,12 @@ def test_an_object_is_fetched_whole(cloud: CloudObjects) -> None:
 
 
 def test_a_part_of_an_object_is_fetched(cloud: CloudObjects) -> None:
-    assert cloud.fetch_range(DIGESTS[50], 5000, 3000) == CONTENTS[DIGESTS[50]][5000:8000]
+    assert cloud.fetch(DIGESTS[50], b"".join, (5000, 3000)) == CONTENTS[DIGESTS[50]][5000:8000]
 
 
 def test_a_part_beyond_the_end_is_no_answer(cloud: CloudObjects) -> None:
     with pytest.raises(CorruptError):
-        cloud.fetch_range(DIGESTS[50], len(CONTENTS[DIGESTS[50]]) - 5, 10)
+        cloud.fetch(DIGESTS[50], b"".join, (len(CONTENTS[DIGESTS[50]]) - 5, 10))
 
 
 def test_many_objects_come_and_what_is_lacking_does_not(cloud: CloudObjects) -> None:
@@ -101,7 +101,7 @@ def test_an_object_that_is_not_there_is_not_found(cloud: CloudObjects) -> None:
     with pytest.raises(NotFoundError):
         cloud.fetch(DIGESTS[-1], b"".join)
     with pytest.raises(NotFoundError):
-        cloud.fetch_range(DIGESTS[-1], 0, 1)
+        cloud.fetch(DIGESTS[-1], b"".join, (0, 1))
 
 
 def test_a_host_reads_and_prefetches_from_it(cloud: CloudObjects, url: str, objects: LocalObjects) -> None:

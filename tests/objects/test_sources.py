@@ -115,22 +115,24 @@ def test_a_refused_token_is_an_answer(near: Origin) -> None:
         fetch(Sources([HttpObjects(near.url, "wrong:token")], deadline=5), DIGESTS[0])
 
 
-def test_a_range_is_verified_and_fetched_again_when_it_is_wrong(sources: Sources, near: Origin) -> None:
+def test_a_span_is_fetched_again_when_it_is_wrong(sources: Sources, near: Origin) -> None:
     digest = DIGESTS[3]
     near.faults = ["flip"]
     wanted = CONTENTS[digest][100:200]
 
-    def check(data: bytes) -> None:
+    def take(parts: Iterable[bytes]) -> bytes:
+        data = b"".join(parts)
         if data != wanted:
             raise CorruptError("wrong bytes")
+        return data
 
-    assert sources.fetch_range(digest, 100, 100, check) == wanted
+    assert sources.fetch(digest, take, (100, 100)) == wanted
 
 
-def test_a_range_that_is_too_short_is_no_answer(near: Origin) -> None:
+def test_a_span_that_is_too_short_is_no_answer(near: Origin) -> None:
     near.faults = ["truncate"]
     with pytest.raises(CorruptError):
-        HttpObjects(near.url, near.token).fetch_range(DIGESTS[0], 0, 100)
+        HttpObjects(near.url, near.token).fetch(DIGESTS[0], b"".join, (0, 100))
 
 
 @pytest.mark.parametrize("url", ["ftp://host/path", "nonsense"])
