@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,6 +17,7 @@ from urllib.parse import urlparse
 from bench.copies import make_bundle, start_copy, unpack
 from bench.figures import Figure, Report
 from bench.hosts import Start, forget_objects, open_starts, scratch_directory
+from bench.podman import pull_and_run, push_image, serve_registry
 from bench.proxy import Far, far_away
 from bench.start import find_base, make_base
 from jiffy.cli.running import find_server
@@ -33,7 +35,7 @@ from jiffy.worker.host import Origin
 
 _PROGRAM: Final = ("python3", "-c", "import sklearn, sklearn.linear_model; print('ready')")
 _PACKAGES: Final = ("scikit-learn",)
-_ROUND_TRIPS: Final = (0.0, 0.002, 0.02)
+_ROUND_TRIPS: Final = (0.0, 0.0002, 0.002, 0.02, 0.2)
 _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -73,9 +75,11 @@ def run(data: DataDirectory, samples: int) -> Report:
         port = urlparse(server.http_url).port
         assert port is not None
         figures: list[Figure] = []
-        for round_trip in _ROUND_TRIPS if samples > 1 else _ROUND_TRIPS[1:2]:
+        for round_trip in _ROUND_TRIPS if samples > 1 else (0.002,):
             with far_away(port, round_trip) as far:
                 figures += _compare(scratch, far, data.token, image, profile, bundle, samples, total, round_trip)
+        if samples > 1:
+            figures += _compare_podman(scratch.root, indexes, objects, figures, samples)
     return Report(figures)
 
 
@@ -105,6 +109,27 @@ def _compare(
         Figure(f"{name}, fetched, profile", "MB", [c.size / 1e6 for c in profiled], "image", [total / 1e6] * samples),
         *_compare_requests(name, plain, profiled),
     ]
+
+
+def _compare_podman(
+    folder: Path, indexes: Sequence[Index], objects: LocalObjects, figures: Sequence[Figure], samples: int
+) -> list[Figure]:
+    """The starts that were measured before, beside a pull and a run, with the same round trips to the registry."""
+    trees = [folder / f"layer-{number}" for number in range(len(indexes))]
+    for tree, index in zip(trees, indexes, strict=True):
+        tree.mkdir()
+        unpack([index], objects, tree)
+    compared = []
+    with serve_registry(folder / "registry") as port:
+        push_image(trees, folder / "pushed", port)
+        for round_trip in _ROUND_TRIPS:
+            name = f"round trip {round_trip * 1000:g} ms"
+            with far_away(port, round_trip) as far:
+                pulled = [pull_and_run(folder, far.port, _PROGRAM) for _ in range(samples)]
+            times = [each.pull + each.run for each in pulled]
+            starts = (figure for figure in figures if figure.name in (f"{name}, no profile", f"{name}, profile"))
+            compared += [Figure(each.name, "ms", each.samples, "podman pull and run", times) for each in starts]
+    return compared
 
 
 def _compare_requests(name: str, plain: list[_Cold], profiled: list[_Cold]) -> list[Figure]:

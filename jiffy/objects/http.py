@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from io import BufferedReader, RawIOBase
+from typing import Final, Protocol, cast
 
 import urllib3
 from urllib3.exceptions import HTTPError
@@ -13,8 +14,13 @@ from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, Unav
 from jiffy.objects.base import ABSENT, BATCH_LENGTH, Digest, Receive, Span, T
 
 _CHUNK: Final = 2**18
+_BUFFER: Final = 2**20
 _CONNECTIONS: Final = 32
 _CONNECT_SECONDS: Final = 5.0
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
 
 
 class HttpObjects:
@@ -41,10 +47,12 @@ class HttpObjects:
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
         body = b"".join(map(bytes.fromhex, digests))
         with self._request("POST", "/objects", body=body) as response:
+            stream = BufferedReader(cast(RawIOBase, response), _BUFFER)
             for digest in digests:
-                (length,) = BATCH_LENGTH.unpack(b"".join(_parts(response, BATCH_LENGTH.size)))
+                (length,) = BATCH_LENGTH.unpack(b"".join(_parts(stream, BATCH_LENGTH.size)))
                 if length != ABSENT:
-                    receive(digest, _parts(response, length))
+                    receive(digest, _parts(stream, length))
+            stream.detach()
 
     @contextmanager
     def _request(
@@ -75,7 +83,7 @@ class HttpObjects:
         raise UnavailableError(f"{self.name} fails", why=f"it answered {response.status}")
 
 
-def _parts(response: urllib3.BaseHTTPResponse, length: int) -> Iterator[bytes]:
+def _parts(response: _Readable, length: int) -> Iterator[bytes]:
     while length:
         part = response.read(min(length, _CHUNK))
         if not part:

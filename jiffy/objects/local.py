@@ -13,6 +13,8 @@ import itertools
 import os
 import re
 import shutil
+import threading
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +24,21 @@ from jiffy.errors import CorruptError, ExhaustedError, NotFoundError
 from jiffy.objects.base import Digest, object_path
 
 _MODE: Final = 0o444
+_NEW_SECONDS: Final = 60.0
+"""An object that was kept so recently is not marked again."""
+
 _TEMPORARY: Final = re.compile(r"(\d+)-.+")
 _serial = itertools.count()
 
 
 class ObjectWriter:
-    """Takes an object's bytes as they come; `publish` makes it visible, leaving without it discards."""
+    """Takes an object's bytes as they come; `publish` makes it visible, leaving without it discards. Thousands are made in
+    a cold start, so paths are plain text here."""
 
     def __init__(self, store: LocalObjects) -> None:
         self._store = store
-        self.path = store.incoming / f"{os.getpid()}-{next(_serial)}"
-        self._file = self.path.open("xb", buffering=0)
+        self._path = f"{store.incoming}/{os.getpid()}-{next(_serial)}"
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         self._hash = hashlib.sha256()
         self._size = 0
 
@@ -46,48 +52,50 @@ class ObjectWriter:
         self._hash.update(chunk)
         self._size += len(chunk)
         with _explain_full_disk():
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[self._file.write(rest) :]
+            written = os.write(self._descriptor, chunk)
+            while written < len(chunk):
+                written += os.write(self._descriptor, memoryview(chunk)[written:])
 
     def seal(self, expected: Digest | None = None) -> tuple[Digest, int]:
         """End the writing and check the digest; gives digest and size. Nothing is visible yet."""
         digest = self._hash.hexdigest()
         if expected is not None and digest != expected:
             raise CorruptError(f"object {expected} has the wrong bytes", why=f"their digest is {digest}")
-        os.fchmod(self._file.fileno(), _MODE)
         return digest, self._size
 
     def publish(self, expected: Digest | None = None) -> tuple[Digest, int]:
         """Sync if the store is durable, and make visible; gives digest and size. CorruptError when the digest is not the
         expected one."""
         digest, size = self.seal(expected)
-        target = self._store.path(digest)
         if self._store.durable:
             with _explain_full_disk():
-                os.fsync(self._file.fileno())
-        self.move_to(target)
+                os.fsync(self._descriptor)
+        self._move_to(f"{self._store.root}/{object_path(digest)}")
         if self._store.durable:
-            _sync_directory(target.parent)
+            _sync_directory(self._store.path(digest).parent)
         return digest, size
 
-    def move_to(self, target: Path) -> None:
-        with _explain_full_disk():
-            try:
-                self.path.rename(target)
-            except FileNotFoundError:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                self.path.rename(target)
-        self._file.close()
-
     def close(self) -> None:
-        """Give back the descriptor of a sealed object that a batch will move."""
-        self._file.close()
+        """Give back the descriptor."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def discard(self) -> None:
         """Forget what was not published."""
-        self._file.close()
-        self.path.unlink(missing_ok=True)
+        self.close()
+        if self._path:
+            os.unlink(self._path)  # noqa: PTH108
+            self._path = ""
+
+    def _move_to(self, target: str) -> None:
+        with _explain_full_disk():
+            try:
+                os.rename(self._path, target)  # noqa: PTH104
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(target), exist_ok=True)  # noqa: PTH103, PTH120
+                os.rename(self._path, target)  # noqa: PTH104
+        self._path = ""
 
 
 class ObjectBatch:
@@ -110,7 +118,7 @@ class ObjectBatch:
 
     def put(self, data: bytes) -> Digest:
         digest = hashlib.sha256(data).hexdigest()
-        if digest not in self._sealed and not self._store.has(digest):
+        if digest not in self._sealed and not self._store.keep(digest):
             with self.writer() as writer:
                 writer.write(data)
                 writer.publish()
@@ -143,14 +151,10 @@ class BatchWriter(ObjectWriter):
 
     def publish(self, expected: Digest | None = None) -> tuple[Digest, int]:
         digest, size = self.seal(expected)
-        if digest not in self._sealed and not self._store.has(digest):
-            self._sealed[digest] = self.path
-            self.close()
+        if digest not in self._sealed and not self._store.keep(digest):
+            self._sealed[digest] = Path(self._path)
+            self._path = ""
         return digest, size
-
-    def __exit__(self, *exception: object) -> None:
-        if self.path not in self._sealed.values() or exception[0] is not None:
-            self.discard()
 
 
 class LocalObjects:
@@ -161,6 +165,7 @@ class LocalObjects:
         self.root = root
         self.incoming = incoming
         self.durable = durable
+        self._collecting = threading.Lock()
 
     def path(self, digest: Digest) -> Path:
         return self.root / object_path(digest)
@@ -181,13 +186,39 @@ class LocalObjects:
         except FileNotFoundError:
             raise NotFoundError(f"no object {digest}") from None
 
+    def keep(self, digest: Digest) -> bool:
+        """Whether an object is here; if so, it counts as new for whoever collects old ones."""
+        path = self.path(digest)
+        with self._collecting:
+            try:
+                if path.stat().st_mtime < time.time() - _NEW_SECONDS:
+                    os.utime(path)
+            except FileNotFoundError:
+                return False
+        return True
+
+    def delete_older(self, digest: Digest, until: float, *, dry_run: bool = False) -> int | None:
+        """Delete an object that was neither stored nor kept since a time; gives its size, None when it stays."""
+        path = self.path(digest)
+        with self._collecting:
+            try:
+                status = path.stat()
+            except FileNotFoundError:
+                return None
+            if status.st_mtime >= until:
+                return None
+            if not dry_run:
+                path.unlink()
+        return status.st_size
+
     def missing(self, digests: Iterable[Digest]) -> list[Digest]:
-        return [digest for digest in digests if not self.has(digest)]
+        """Those that are not here; the others are kept."""
+        return [digest for digest in digests if not self.keep(digest)]
 
     def put(self, data: bytes, expected: Digest | None = None) -> Digest:
         """Store; durable on return. CorruptError when the data is not what was expected."""
         digest = hashlib.sha256(data).hexdigest()
-        if self.has(digest) and expected in (None, digest):
+        if self.keep(digest) and expected in (None, digest):
             return digest
         with self.writer() as writer:
             writer.write(data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -21,21 +21,20 @@ from jiffy.image.client import client_index, dependencies_index
 from jiffy.image.debian import bootstrap_python, parse_base_name
 from jiffy.image.erofs import write_erofs
 from jiffy.image.graft import graft
-from jiffy.image.index import Index, encode_index
+from jiffy.image.index import Entry, Index, encode_index
 from jiffy.image.recipe import Recipe, read_recipe
 from jiffy.objects.catalogue import encode_catalogue, make_catalogue
 from jiffy.objects.chunks import LARGE, encode_chunk_map, list_chunks
 from jiffy.objects.local import LocalObjects
 from jiffy.server.bells import Bells
 from jiffy.store.images import ImageContent, StoredImage
-from jiffy.store.mounts import Mount
+from jiffy.store.mounts import CLIENT_REFERENCE, Mount
 from jiffy.store.stores import Stores
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Report = Callable[[str], None]
-CLIENT_REFERENCE = "client:"
 
 
 @dataclass(slots=True)
@@ -97,7 +96,8 @@ class Builds:
 
     async def erofs_image(self, index: str) -> str:
         """The EROFS image of an index: an object too, written once for all hosts."""
-        if (known := self._images.get(index)) is None:
+        known = self._images.get(index)
+        if known is None or not self._objects.keep(known):
             made = await self._make(f"erofs/{index}", lambda: asyncio.to_thread(self._write_erofs, index))
             known = self._images[index] = made["index"]
         return known
@@ -135,11 +135,25 @@ class Builds:
     async def graft_layer(self, lowers: tuple[str, ...], layer: str) -> str:
         """The index of a layer made to fit on others (bottom first): their links followed, their folders kept."""
         key = (*lowers, layer)
-        if (known := self._grafts.get(key)) is None:
+        known = self._grafts.get(key)
+        if known is None or not self._objects.keep(known):
             name = f"graft/{hashlib.sha256(' '.join(key).encode()).hexdigest()}"
-            made = await self._make(name, lambda: asyncio.to_thread(self._graft, lowers, layer))
+            made = await self._make(name, lambda: asyncio.to_thread(self._graft, lowers, layer), of=key)
             known = self._grafts[key] = made["index"]
         return known
+
+    async def merge_layers(self, layers: tuple[str, ...]) -> str:
+        """One index of several, where later ones win."""
+        if len(layers) == 1:
+            return layers[0]
+        name = f"merge/{hashlib.sha256(' '.join(layers).encode()).hexdigest()}"
+        return (await self._make(name, lambda: asyncio.to_thread(self._merge, layers), of=layers))["index"]
+
+    def _merge(self, layers: tuple[str, ...]) -> str:
+        entries: dict[bytes, Entry] = {}
+        for layer in layers:
+            entries.update((entry.path, entry) for entry in self.load_index(layer))
+        return self._objects.put(encode_index(entries.values()))
 
     def _graft(self, lowers: tuple[str, ...], layer: str) -> str:
         topmost_first = [self.load_index(digest) for digest in reversed(lowers)]
@@ -207,14 +221,19 @@ class Builds:
             working_directory=made["working_directory"],
         )
 
-    async def _make(self, name: str, make: Callable[[], Awaitable[dict[str, str] | str]]) -> dict[str, str]:
-        """Make a thing once and remember it; make it again when its index has been lost."""
+    async def _make(
+        self, name: str, make: Callable[[], Awaitable[dict[str, str] | str]], of: Sequence[str] = ()
+    ) -> dict[str, str]:
+        """Make a thing once and remember it; make it again when its index has been lost. It is kept as long as those are
+        that it was made `of`."""
         async with self._locks.setdefault(name, asyncio.Lock()):
             known = await self._stores.images.find_made(name)
-            if known is not None and await asyncio.to_thread(self._objects.has, known["index"]):
+            if known is not None and await asyncio.to_thread(self._objects.keep, known["index"]):
                 return known
             made = await make()
             content = {"index": made} if isinstance(made, str) else made
+            if of:
+                content["of"] = " ".join(of)
             await self._stores.images.remember_made(name, content)
             return content
 

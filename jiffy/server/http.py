@@ -13,6 +13,7 @@ from jiffy.objects.base import check_digest
 from jiffy.objects.local import LocalObjects
 from jiffy.server.batches import serve_batch
 from jiffy.server.blobs import Blobs
+from jiffy.server.collection import Collection, serve_collection
 from jiffy.server.workers import Workers
 
 _STATUS: Final = {NotFoundError: 404, InvalidError: 400, UnauthenticatedError: 401, ExhaustedError: 507}
@@ -30,7 +31,12 @@ def public_application(blobs: Blobs) -> web.Application:
 
 
 def full_application(
-    blobs: Blobs, objects: LocalObjects, workers: Workers, check_token: CheckToken, describe: Callable[[], object]
+    blobs: Blobs,
+    objects: LocalObjects,
+    workers: Workers,
+    collection: Collection,
+    check_token: CheckToken,
+    describe: Callable[[], object],
 ) -> web.Application:
     """The same, and what hosts and operators reach; `describe` gives the state for /health."""
     application = public_application(blobs)
@@ -46,6 +52,10 @@ def full_application(
         await _require_token(request, check_token)
         return await serve_batch(request, objects)
 
+    async def collect(request: web.Request) -> web.StreamResponse:
+        await _require_token(request, check_token)
+        return await serve_collection(request, collection)
+
     async def connect_worker(request: web.Request) -> web.StreamResponse:
         await _require_token(request, check_token)
         return await workers.serve(request)
@@ -55,6 +65,7 @@ def full_application(
 
     application.router.add_get("/objects/{digest}", get_object)
     application.router.add_post("/objects", get_batch)
+    application.router.add_post("/collect", collect)
     application.router.add_get("/worker", connect_worker)
     application.router.add_get("/health", health)
     return application

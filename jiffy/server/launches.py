@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from modal_proto import api_pb2
 
 from jiffy.core.actions import LaunchContainer, Resources
 from jiffy.errors import NotFoundError
-from jiffy.image.index import Entry, Index, encode_index
-from jiffy.objects.local import LocalObjects
-from jiffy.server.builds import CLIENT_REFERENCE, Builds
+from jiffy.server.builds import Builds
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.pools import Pool
 from jiffy.server.profiles import Profiles, Start
 from jiffy.store.images import ImageContent, StoredImage
+from jiffy.store.mounts import CLIENT_REFERENCE
 from jiffy.store.stores import Stores
 
 _ARGUMENTS: Final = "/run/jiffy/arguments"
@@ -24,12 +22,10 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Launches:
-    def __init__(self, stores: Stores, objects: LocalObjects, builds: Builds, profiles: Profiles) -> None:
+    def __init__(self, stores: Stores, builds: Builds, profiles: Profiles) -> None:
         self._stores = stores
-        self._objects = objects
         self._builds = builds
         self._profiles = profiles
-        self._merged: dict[tuple[str, ...], str] = {}
 
     async def prepare(self, pool: Pool, task_id: str) -> LaunchContainer:
         """Raises a JiffyError that says why the container cannot be launched."""
@@ -67,7 +63,7 @@ class Launches:
             layer = await self._builds.client_layer(version, content, _ignore)
             layers = (*layers, await self._builds.graft_layer(layers, layer))
         if files:
-            layers = (*layers, await self._builds.graft_layer(layers, await self._merge(files)))
+            layers = (*layers, await self._builds.graft_layer(layers, await self._builds.merge_layers(files)))
         return layers
 
     async def _mount_layers(
@@ -76,20 +72,6 @@ class Launches:
         contents = [(await self._stores.mounts.get(mount_id)).content for mount_id in definition.mount_ids]
         client = [content for content in contents if content.startswith(CLIENT_REFERENCE)]
         return client, tuple(content for content in contents if not content.startswith(CLIENT_REFERENCE))
-
-    async def _merge(self, digests: tuple[str, ...]) -> str:
-        """One index of several, where later ones win."""
-        if len(digests) == 1:
-            return digests[0]
-        if (known := self._merged.get(digests)) is None:
-            known = self._merged[digests] = await asyncio.to_thread(self._merge_now, digests)
-        return known
-
-    def _merge_now(self, digests: tuple[str, ...]) -> str:
-        entries: dict[bytes, Entry] = {}
-        for digest in digests:
-            entries.update((entry.path, entry) for entry in Index.from_file(self._objects.path(digest)))
-        return self._objects.put(encode_index(entries.values()))
 
     def _environment(self, pool: Pool, task_id: str, content: ImageContent) -> dict[str, str]:
         return {

@@ -90,7 +90,8 @@ class Profiles:
     async def _fit(self, profile: Digest, layers: tuple[Digest, ...]) -> Digest:
         """What of a profile of other images an image has."""
         key = (profile, layers)
-        if (fitted := self._fitted.get(key)) is None:
+        fitted = self._fitted.get(key)
+        if fitted is None or not self._objects.keep(fitted):
             fitted = self._fitted[key] = await asyncio.to_thread(self._fit_now, profile, layers)
         return fitted
 

@@ -10,7 +10,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +28,7 @@ from jiffy.server.bridges import Bridges
 from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller, read_caller
 from jiffy.server.calls import Calls
+from jiffy.server.collection import Collection
 from jiffy.server.containers import Containers
 from jiffy.server.environments import Environments
 from jiffy.server.functions import Functions
@@ -102,7 +103,8 @@ async def run_server(data: DataDirectory, listeners: Listeners) -> AsyncIterator
         await _listen_http(stack, parts, listeners.http)
         stack.push_async_callback(parts.workers.close)
         await _listen_grpc(stack, parts, listeners)
-        await _watch(stack, parts.apps)
+        await _keep_running(stack, parts.apps.watch_forever())
+        await _keep_running(stack, parts.collection.run_forever())
         _publish_address(stack, data, listeners)
         yield
 
@@ -116,6 +118,7 @@ class _Parts:
     builds: Builds
     bridges: Bridges
     workers: Workers
+    collection: Collection
     application: web.Application
 
 
@@ -124,7 +127,7 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
     workers = Workers()
     builds = Builds(stores, objects, bells)
     profiles = Profiles(stores.profiles, objects, builds.load_index)
-    launches = Launches(stores, objects, builds, profiles)
+    launches = Launches(stores, builds, profiles)
     scheduler = Scheduler(stores, workers, launches.prepare, bells)
     blobs = Blobs(stores, objects)
     apps = Apps(stores, scheduler, bells, listeners.http_url)
@@ -142,6 +145,8 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
     bridges = Bridges(stores, nouns, lambda: public_application(blobs))
     workers.listener = WorkerEvents(stores, scheduler, bells, profiles, bridges.open, bridges.close)
 
+    collection = Collection(stores.references, objects)
+
     async def check_token(token: str) -> bool:
         token_id, _, secret = token.partition(":")
         return await stores.tokens.is_valid(token_id, secret)
@@ -149,8 +154,8 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
     def describe() -> dict[str, object]:
         return {"status": "ok", "workers": len(workers.connected()), "pid": os.getpid()}
 
-    application = full_application(blobs, objects, workers, check_token, describe)
-    return _Parts(stores, nouns, apps, scheduler, builds, bridges, workers, application)
+    application = full_application(blobs, objects, workers, collection, check_token, describe)
+    return _Parts(stores, nouns, apps, scheduler, builds, bridges, workers, collection, application)
 
 
 async def _listen_http(stack: AsyncExitStack, parts: _Parts, listener: socket.socket) -> None:
@@ -171,13 +176,13 @@ async def _listen_grpc(stack: AsyncExitStack, parts: _Parts, listeners: Listener
     stack.push_async_callback(stop)
 
 
-async def _watch(stack: AsyncExitStack, apps: Apps) -> None:
-    watcher = asyncio.ensure_future(apps.watch_forever())
+async def _keep_running(stack: AsyncExitStack, job: Coroutine[None, None, None]) -> None:
+    running = asyncio.ensure_future(job)
 
     async def stop() -> None:
-        watcher.cancel()
+        running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await watcher
+            await running
 
     stack.push_async_callback(stop)
 

@@ -9,6 +9,8 @@ from sqlite3 import Connection
 from jiffy.errors import NotFoundError
 from jiffy.store.database import Database
 
+CLIENT_REFERENCE = "client:"
+
 
 @dataclass(frozen=True, slots=True)
 class Mount:

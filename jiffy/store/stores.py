@@ -14,6 +14,7 @@ from jiffy.store.images import Images
 from jiffy.store.logs import Logs
 from jiffy.store.mounts import Mounts
 from jiffy.store.profiles import Profiles
+from jiffy.store.references import ReferenceStore
 from jiffy.store.tasks import Tasks
 from jiffy.store.tokens import Tokens
 
@@ -29,6 +30,7 @@ class Stores:
     logs: Logs
     mounts: Mounts
     profiles: Profiles
+    references: ReferenceStore
     tasks: Tasks
     tokens: Tokens
 
@@ -49,6 +51,7 @@ def open_stores(path: Path) -> Stores:
         logs=Logs(database),
         mounts=Mounts(database),
         profiles=Profiles(database),
+        references=ReferenceStore(database),
         tasks=Tasks(database),
         tokens=Tokens(database),
     )

@@ -1,0 +1,125 @@
+"""Collection: deletes objects that no image, mount, profile, blob or upload refers to any more.
+
+Whatever was stored, or found to be there, within the grace is kept: an upload comes before what refers to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import web
+from pydantic import BaseModel, ValidationError
+
+from jiffy.errors import InvalidError, JiffyError
+from jiffy.image.index import Index
+from jiffy.objects.local import LocalObjects
+from jiffy.store.references import Made, References, ReferenceStore
+
+logger = logging.getLogger(__name__)
+
+GRACE_SECONDS: Final = 24 * 3600.0
+LEAST_GRACE_SECONDS: Final = 300.0
+BLOB_SECONDS: Final = 7 * 24 * 3600.0
+_INTERVAL_SECONDS: Final = 6 * 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """Counts and bytes of objects: what is referred to, what is not but young, and what was (or would be) removed."""
+
+    kept: int
+    young: int
+    removed: int
+    removed_bytes: int
+    dry_run: bool
+
+
+class Collection:
+    def __init__(self, references: ReferenceStore, objects: LocalObjects) -> None:
+        self._references = references
+        self._objects = objects
+        self._lock = asyncio.Lock()
+
+    async def run_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_INTERVAL_SECONDS)
+            try:
+                collected = await self.run()
+                logger.info("%d objects removed, %d bytes", collected.removed, collected.removed_bytes)
+            except JiffyError as error:
+                logger.error("nothing was collected: %s", error)
+
+    async def run(self, grace: float = GRACE_SECONDS, *, dry_run: bool = False) -> Collected:
+        """Mark, then sweep. An index that cannot be read ends it: what it lists is not known."""
+        async with self._lock:
+            now = time.time()
+            blobs_since = now - max(grace, BLOB_SECONDS)
+            references = await self._references.read(blobs_since)
+            marked, dead = await asyncio.to_thread(self._mark, references)
+            if not dry_run:
+                old = [made.name for made in dead if made.created_at < now - grace]
+                await self._references.forget(now - grace, blobs_since, old)
+            return await asyncio.to_thread(self._sweep, marked, now - grace, dry_run)
+
+    def _mark(self, references: References) -> tuple[set[str], list[Made]]:
+        """What is to be kept, and what was made of things that are not."""
+        marked = set(references.objects)
+        for index in references.indexes:
+            self._mark_index(index, marked)
+        waiting = references.derived
+        while True:
+            live = {made.name: made for made in waiting if marked.issuperset(made.of)}
+            if not live:
+                return marked, waiting
+            for made in live.values():
+                self._mark_made(made, marked)
+            waiting = [made for made in waiting if made.name not in live]
+
+    def _mark_made(self, made: Made, marked: set[str]) -> None:
+        if made.name.startswith(("merge/", "graft/")):
+            self._mark_index(made.digest, marked)
+        marked.add(made.digest)
+
+    def _mark_index(self, digest: str, marked: set[str]) -> None:
+        """An index that was lost lists nothing that anybody could still find."""
+        if digest not in marked and self._objects.has(digest):
+            marked.update(listed for listed, _ in Index.from_file(self._objects.path(digest)).digests())
+        marked.add(digest)
+
+    def _sweep(self, marked: set[str], until: float, dry_run: bool) -> Collected:
+        kept = young = removed = size = 0
+        for digest in self._objects:
+            if digest in marked:
+                kept += 1
+            elif (freed := self._objects.delete_older(digest, until, dry_run=dry_run)) is None:
+                young += 1
+            else:
+                removed += 1
+                size += freed
+        return Collected(kept, young, removed, size, dry_run)
+
+
+async def serve_collection(request: web.Request, collection: Collection) -> web.StreamResponse:
+    """POST {"grace": seconds, "dry_run": bool}."""
+    try:
+        wanted = _Request.model_validate_json(await request.read())
+    except ValidationError as error:
+        raise InvalidError("not a request to collect", why=str(error.errors()[0]["msg"])) from error
+    if wanted.grace < LEAST_GRACE_SECONDS and not wanted.dry_run:
+        raise InvalidError(
+            f"a grace of {wanted.grace:g} seconds",
+            why="what is being uploaded now would be removed",
+            hint=f"the least is {LEAST_GRACE_SECONDS:g}",
+        )
+    collected = await collection.run(wanted.grace, dry_run=wanted.dry_run)
+    return web.json_response(dataclasses.asdict(collected))
+
+
+class _Request(BaseModel):
+    grace: float = GRACE_SECONDS
+    dry_run: bool = False
