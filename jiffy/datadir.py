@@ -77,6 +77,11 @@ class DataDirectory:
         return self.root / "synced.json"
 
     @property
+    def layer_use(self) -> Path:
+        """When each layer was last part of a root."""
+        return self.root / "layers.json"
+
+    @property
     def quarantine(self) -> Path:
         """Objects whose bytes were wrong and could not be had anew."""
         return self.root / "quarantine"

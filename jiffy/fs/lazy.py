@@ -13,6 +13,7 @@ which object each node is.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
 import json
 import logging
@@ -45,6 +46,7 @@ logger = logging.getLogger(__name__)
 _PATIENCE: Final = 90.0
 """Seconds for which readers wait for sources that are away, until they get an error."""
 
+_OPEN_TRIES: Final = 3
 _FOREVER: Final = 86400 * 365
 _ROOT: Final = 1
 _FIRST_FOLDER: Final = 2
@@ -204,12 +206,19 @@ class LazyLayer:
             content = PartialContent(self._partials, partial)
         else:
             try:
-                return FileContent(os.open(self._tiers.ensure(digest), os.O_RDONLY | os.O_CLOEXEC)), True
-            except ExhaustedError as error:
+                return FileContent(self._open_file(digest)), True
+            except (ExhaustedError, FileNotFoundError) as error:
                 logger.warning("%s: %s is served from memory", error, digest)
             content = FileContent(self._tiers.fetch_to_memory(digest))
         self._sizes[node] = content.size
         return content, False
+
+    def _open_file(self, digest: Digest) -> int:
+        """An object may be dropped from the cache between being found and being opened."""
+        for _ in range(_OPEN_TRIES - 1):
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(self._tiers.ensure(digest), os.O_RDONLY | os.O_CLOEXEC)
+        return os.open(self._tiers.ensure(digest), os.O_RDONLY | os.O_CLOEXEC)
 
     def _reuse_backing(self, node: int) -> int | None:
         with self._lock:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -39,11 +40,30 @@ def object_path(digest: Digest) -> str:
     return f"{digest[:2]}/{digest[2:]}"
 
 
+class RoundTrips:
+    """How long answers take to begin: the shortest of the last few, as a busy moment says nothing of the distance."""
+
+    def __init__(self) -> None:
+        self._last: deque[float] = deque(maxlen=16)
+
+    def note(self, seconds: float) -> None:
+        self._last.append(seconds)
+
+    @property
+    def shortest(self) -> float:
+        """Seconds; 0 when nothing was noted yet."""
+        return min(tuple(self._last), default=0.0)
+
+
 class Source(Protocol):
     """A place beyond this host that has objects. It tries once, verifies nothing but lengths, and raises NotFoundError,
     UnauthenticatedError, UnavailableError when it does not answer well, CorruptError when the bytes end too early."""
 
     name: str
+
+    @property
+    def round_trip(self) -> float:
+        """Seconds until an answer begins, as measured lately; 0 when nothing was asked yet."""
 
     def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
         """Hand an object, or a span of it, in parts to `take`, which must take all; gives what that gives."""

@@ -22,8 +22,7 @@ SMALL: Final = 2**20
 
 _MAGIC: Final = b"jiffycat"
 _RECORD: Final = struct.Struct(f"<{DIGEST_BYTES}sII")
-_MOST: Final = 32
-_MOST_BYTES: Final = 4 * 2**20
+_BYTES_EACH: Final = 2**17
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,23 +71,24 @@ class Neighbours:
             for number, place in enumerate(places):
                 self._positions.setdefault(place.digest, (places, number))
 
-    def beside(self, digest: Digest) -> Iterator[Digest]:
-        """Those that come after an object, then those before it in its folder, the nearest first, as far as it pays."""
+    def beside(self, digest: Digest, most: int) -> Iterator[Digest]:
+        """Those that come after an object, then those before it in its folder, the nearest first: of each at most so many,
+        and not too many bytes."""
         with self._lock:
             places, number = self._positions.get(digest, ((), -1))
         if number < 0:
             return
-        room = _MOST_BYTES
-        for place in islice(_around(places, number), 2 * _MOST):
+        room = most * _BYTES_EACH
+        for place in _around(places, number, most):
             room -= place.size
             if room < 0:
                 return
             yield place.digest
 
 
-def _around(places: Sequence[Place], number: int) -> Iterator[Place]:
-    yield from islice(places, number + 1, number + 1 + _MOST)
-    for before in range(number - 1, max(-1, number - 1 - _MOST), -1):
+def _around(places: Sequence[Place], number: int, most: int) -> Iterator[Place]:
+    yield from islice(places, number + 1, number + 1 + most)
+    for before in range(number - 1, max(-1, number - 1 - most), -1):
         if places[before].folder != places[number].folder:
             return
         yield places[before]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from jiffy.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from jiffy.objects.base import Digest, Receive, Span, T, object_path
+from jiffy.objects.base import Digest, Receive, RoundTrips, Span, T, object_path
 
 SCHEMES: Final = ("s3", "gs", "az", "file")
 _CHUNK: Final = 2**18
@@ -38,13 +39,20 @@ class CloudObjects:
 
     def __init__(self, url: str, *, stall: float = 10.0) -> None:
         self.name = url.rstrip("/")
+        self._answers = RoundTrips()
         self._obstore, self._store = _open_store(self.name, stall)
         self._pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="cloud")
+
+    @property
+    def round_trip(self) -> float:
+        return self._answers.shortest
 
     def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
         options = None if span is None else {"range": (span[0], sum(span))}
         with self._explain(digest):
+            started = time.monotonic()
             result = self._obstore.get(self._store, object_path(digest), options=options)
+            self._answers.note(time.monotonic() - started)
             return take(self._parts(digest, result, result.meta["size"] if span is None else span[1]))
 
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:

@@ -38,6 +38,9 @@ class Limits:
     free: int = 0
 
 
+NO_LIMITS: Final = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Evicted:
     """Counts and bytes: what was dropped, and what is still there."""
@@ -53,7 +56,9 @@ class LayerUse:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._times: dict[Digest, float] = {key: float(value) for key, value in json.loads(path.read_text()).items()}
+            self._times: dict[Digest, float] = {
+                key: float(value) for key, value in json.loads(path.read_text()).items()
+            }
         except (OSError, ValueError, AttributeError):
             self._times = {}
 
@@ -97,7 +102,7 @@ class Evictor:
         self._limits = limits
 
     def run(self) -> Evicted:
-        """Drop what has to be dropped."""
+        """Drop what has to be dropped. The map of a partial object goes first: without its file it would lie."""
         self._use.save()
         if not self._limits.size and self._lacking_room() <= 0:
             return Evicted(0, 0, 0)
@@ -106,11 +111,20 @@ class Evictor:
         excess = max(total - self._limits.size if self._limits.size else 0, self._lacking_room())
         dropped = list(_oldest(files, int(excess * (1 + _SLACK)), time.time() - _FRESH_SECONDS)) if excess > 0 else []
         for file in dropped:
+            if file.path.parent == self._partial:
+                file.path.with_name(f"{file.path.name}.have").unlink(missing_ok=True)
             file.path.unlink(missing_ok=True)
+        self._drop_maps()
         size = sum(file.size for file in dropped)
         if dropped:
             logger.info("%d objects dropped from the cache, %d bytes", len(dropped), size)
         return Evicted(len(dropped), size, total - size)
+
+    def _drop_maps(self) -> None:
+        """Those of objects that became whole, and are not here any more."""
+        for path in self._partial.glob("*.have"):
+            if not path.with_suffix("").exists() and not self._local.has(path.stem):
+                path.unlink(missing_ok=True)
 
     def _lacking_room(self) -> int:
         return self._limits.free - shutil.disk_usage(self._local.root).free

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase
@@ -11,7 +12,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, UnavailableError
-from jiffy.objects.base import ABSENT, BATCH_LENGTH, Digest, Receive, Span, T
+from jiffy.objects.base import ABSENT, BATCH_LENGTH, Digest, Receive, RoundTrips, Span, T
 
 _CHUNK: Final = 2**18
 _BUFFER: Final = 2**20
@@ -28,12 +29,17 @@ class HttpObjects:
 
     def __init__(self, url: str, token: str, *, stall: float = 10.0) -> None:
         self.name = url.rstrip("/")
+        self._answers = RoundTrips()
         self._pool = urllib3.PoolManager(
             maxsize=_CONNECTIONS,
             headers={"Authorization": f"Bearer {token}"},
             timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, stall), read=stall),
             retries=False,
         )
+
+    @property
+    def round_trip(self) -> float:
+        return self._answers.shortest
 
     def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
         wanted = {} if span is None else {"Range": f"bytes={span[0]}-{sum(span) - 1}"}
@@ -59,10 +65,12 @@ class HttpObjects:
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
     ) -> Iterator[urllib3.BaseHTTPResponse]:
         sent = {**self._pool.headers, **(headers or {})}
+        started = time.monotonic()
         try:
             response = self._pool.request(method, self.name + path, body=body, headers=sent, preload_content=False)
         except HTTPError as error:
             raise UnavailableError(f"{self.name} does not answer", why=_describe(error)) from error
+        self._answers.note(time.monotonic() - started)
         try:
             self._check_status(path, response)
             yield response

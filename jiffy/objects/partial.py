@@ -1,12 +1,14 @@
 """Partial objects: large ones that are read while they arrive, chunk by chunk, in whatever order they are wanted.
 
 The chunks that are here lie in a sparse file, `partial/DIGEST`; a byte for each in `partial/DIGEST.have` says so, and
-whether somebody has read it. When none is missing the file becomes a whole object. Each chunk is verified before anyone
-reads it. One process at a time fetches into a folder of partial objects; its successor goes on with what it finds there.
+whether somebody has read it. When none is missing the file becomes a whole object; the map stays, to tell what was read.
+Each chunk is verified before anyone reads it. One process at a time fetches into a folder of partial objects; its
+successor goes on with what it finds there.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import mmap
@@ -34,6 +36,7 @@ _RUN: Final = 4
 """Chunks that one request of a reader asks for at most: several requests are faster than a long one."""
 
 _PREFETCH_RUN: Final = 16
+_GAP: Final = 3
 
 _LONGEST_WINDOW: Final = 32
 _RECENT: Final = 8
@@ -54,6 +57,8 @@ class PartialObject:
         self._window = 0
         self._is_advised = False
         self._path, self._map_path = store.paths(digest)
+        if not self._path.exists():
+            self._map_path.unlink(missing_ok=True)
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o444)
         os.ftruncate(self._file, chunks.size)
         self._have = _open_map(self._map_path, len(chunks))
@@ -79,7 +84,7 @@ class PartialObject:
         """Fetch these bytes, or all of them when no range is named, as long as it is not cancelled."""
         self._is_advised = True
         numbers = sorted({number for start, size in ranges for number in self._chunks.numbers(start, start + size)})
-        for batch in _batched(numbers or range(len(self._chunks)), _PREFETCH_RUN):
+        for batch in _batched(_fill_gaps(numbers) or range(len(self._chunks)), _PREFETCH_RUN):
             if cancelled.is_set():
                 return
             for future in self._request(batch, self._store.prefetch_streams, _PREFETCH_RUN).values():
@@ -185,8 +190,9 @@ class PartialObject:
     def _publish(self) -> None:
         target = self._store.local.path(self.digest)
         target.parent.mkdir(parents=True, exist_ok=True)
-        self._path.rename(target)
-        self._map_path.unlink()
+        with contextlib.suppress(FileNotFoundError):  # it was dropped from the cache meanwhile
+            os.utime(self._map_path)
+            self._path.rename(target)
 
 
 class Partials:
@@ -299,6 +305,16 @@ def _runs(numbers: Sequence[int], length: int) -> Iterator[range]:
         if is_end or position - start == length:
             yield range(numbers[start], numbers[position - 1] + 1)
             start = position
+
+
+def _fill_gaps(numbers: Sequence[int]) -> Sequence[int]:
+    """Ascending numbers, with those between when they are so few that another request would cost more."""
+    filled: list[int] = []
+    for number in numbers:
+        if filled and number - filled[-1] <= _GAP:
+            filled.extend(range(filled[-1] + 1, number))
+        filled.append(number)
+    return filled
 
 
 def _batched(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:

@@ -22,20 +22,26 @@ _SLACK: Final = 2.0
 
 
 class Marker:
-    """The file at `path`, about a store of objects."""
+    """The file at `path`, about a store of objects and a folder of partial ones."""
 
-    def __init__(self, path: Path, objects: LocalObjects) -> None:
+    def __init__(self, path: Path, objects: LocalObjects, partial: Path) -> None:
         self._path = path
         self._objects = objects
+        self._partial = partial
 
     def recover(self) -> int:
-        """Drop objects that are not whole, if the machine was started anew since the marker; gives how many."""
+        """Drop objects that are not whole, if the machine was started anew since the marker; gives how many. Partial ones
+        are dropped all: nothing tells which of their chunks reached the disk."""
         try:
             marked = json.loads(self._path.read_text())
             boot, synced_at = str(marked["boot"]), float(marked["synced_at"])
         except (OSError, ValueError, KeyError, TypeError):
             boot, synced_at = "", 0.0
-        dropped = 0 if boot == _BOOT.read_text() else self._drop_broken(synced_at - _SLACK)
+        dropped = 0
+        if boot != _BOOT.read_text():
+            dropped = self._drop_broken(synced_at - _SLACK)
+            for path in self._partial.iterdir():
+                path.unlink()
         self.sync()
         return dropped
 

@@ -37,6 +37,11 @@ class Sources:
         self._deadline = deadline
         self._resting: dict[str, float] = {}
 
+    @property
+    def round_trip(self) -> float:
+        """Of the source that is asked first, in seconds."""
+        return self._in_turn()[0].round_trip
+
     def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
         """Hand an object, or a span of it, in parts to `take`, anew for each try, which verifies them; gives what that
         gives. Raises NotFoundError, UnauthenticatedError, UnavailableError at the deadline, CorruptError when the bytes

@@ -21,7 +21,13 @@ logger = logging.getLogger(__name__)
 _STREAMS: Final = 4
 """Requests that one prefetch is spread over, so that no single connection is its limit."""
 
+_ONE_STREAM: Final = 64
+"""Objects that are not worth a second request."""
+
 _READERS: Final = 8
+_LEAST_AHEAD: Final = 32
+_MOST_AHEAD: Final = 4096
+_NEAR_SECONDS: Final = 0.003
 _READ_AHEAD_SECONDS: Final = 2.0
 """How long an object may take when it is asked for together with others, until it is asked for alone."""
 
@@ -58,14 +64,18 @@ class Tiers:
     def _fetch_with_neighbours(self, sources: Sources, digest: Digest) -> bool:
         """Ask for an object and those beside it; True as soon as the object is here, while the others still come."""
         with self._lock:
-            beside = [each for each in self.neighbours.beside(digest) if self._is_missing(each)]
+            beside = [
+                each
+                for each in self.neighbours.beside(digest, _read_ahead(sources.round_trip))
+                if self._is_missing(each)
+            ]
             if not beside:
                 return False
             futures = {each: Future[Path]() for each in (digest, *beside)}
             self._expected.update((each, futures[each]) for each in beside)
         self._readers.submit(self._read_ahead, sources, futures)
         try:
-            futures[digest].result(_READ_AHEAD_SECONDS)
+            futures[digest].result(_READ_AHEAD_SECONDS + 2 * sources.round_trip)
         except (TimeoutError, CancelledError):
             return False
         return True
@@ -102,7 +112,8 @@ class Tiers:
             futures = {digest: Future[Path]() for digest in missing}
             self._expected.update(futures)
         try:
-            parts = [part for start in range(_STREAMS) if (part := missing[start::_STREAMS])]
+            streams = min(_STREAMS, -(-len(missing) // _ONE_STREAM))
+            parts = [missing[start::streams] for start in range(streams)]
             with ThreadPoolExecutor(_STREAMS, thread_name_prefix="prefetch") as pool:
                 for job in [pool.submit(self._receive_many, sources, part, futures, cancelled) for part in parts]:
                     job.result()
@@ -139,8 +150,9 @@ class Tiers:
         expected = self._expected.get(digest)
         if expected is None:
             return False
+        patience = _PATIENCE + 2 * (self._sources.round_trip if self._sources is not None else 0)
         try:
-            expected.result(_PATIENCE)
+            expected.result(patience)
         except (TimeoutError, CancelledError):
             return False
         return True
@@ -172,6 +184,11 @@ class Tiers:
             for part in parts:
                 writer.write(part)
             writer.publish(digest)
+
+
+def _read_ahead(round_trip: float) -> int:
+    """The farther a source, the more objects it pays to ask for at once."""
+    return min(_MOST_AHEAD, int(_LEAST_AHEAD * max(1.0, round_trip / _NEAR_SECONDS)))
 
 
 def _gather(digest: Digest, parts: Iterable[bytes]) -> int:

@@ -11,6 +11,7 @@ import click
 
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
+from jiffy.objects.eviction import Limits
 from jiffy.worker.agent import Agent
 
 
@@ -19,12 +20,26 @@ from jiffy.worker.agent import Agent
 @click.option("--server", default="", help="The HTTP address of a server elsewhere.")
 @click.option("--source", "sources", multiple=True, help="Where to look for objects before the server, nearest first.")
 @click.option("--token-file", type=click.Path(path_type=Path), help="The server's token.json.")
+@click.option("--cache-size", default=0, help="Bytes of objects to keep at most; 0 for no limit.")
+@click.option(
+    "--keep-free", default=2 * 2**30, show_default=True, help="Bytes to keep free on the disk of the objects."
+)
 @click.option("--orphan-seconds", default=60.0, show_default=True, help="How long to wait for a server that is gone.")
-def main(data: Path, server: str, sources: tuple[str, ...], token_file: Path | None, orphan_seconds: float) -> None:
+def main(
+    data: Path,
+    server: str,
+    sources: tuple[str, ...],
+    token_file: Path | None,
+    cache_size: int,
+    keep_free: int,
+    orphan_seconds: float,
+) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     directory = DataDirectory(data)
     directory.create()
-    agent = Agent(directory, server, sources, token_file or directory.token, orphan_seconds)
+    agent = Agent(
+        directory, server, sources, token_file or directory.token, Limits(cache_size, keep_free), orphan_seconds
+    )
     try:
         asyncio.run(agent.run())
     except JiffyError as error:

@@ -17,6 +17,7 @@ from jiffy.core.events import WorkerConnected, WorkerReported
 from jiffy.datadir import DataDirectory
 from jiffy.identifiers import random_id
 from jiffy.locks import hold_lock
+from jiffy.objects.eviction import Limits
 from jiffy.runtime import cgroups
 from jiffy.runtime.network import GATEWAY
 from jiffy.worker.connection import Connection, local_server, read_token
@@ -31,16 +32,23 @@ _FLUSH_SECONDS: Final = 2.0
 
 class Agent:
     """`server` is the HTTP address of a server elsewhere, whose objects are fetched as they are read, from `sources` before
-    it; empty for the server that shares the data directory. After `orphan_seconds` without a server the worker stops its
-    containers and ends."""
+    it, and kept within `limits`; empty for the server that shares the data directory. After `orphan_seconds` without a
+    server the worker stops its containers and ends."""
 
     def __init__(
-        self, data: DataDirectory, server: str, sources: Sequence[str], token_file: Path, orphan_seconds: float
+        self,
+        data: DataDirectory,
+        server: str,
+        sources: Sequence[str],
+        token_file: Path,
+        limits: Limits,
+        orphan_seconds: float,
     ) -> None:
         self._data = data
         self._server = server
         self._sources = tuple(sources)
         self._token_file = token_file
+        self._limits = limits
         self._orphan_seconds = orphan_seconds
         self._worker_id = random_id("wo")
         self._containers: dict[str, Container] = {}
@@ -53,7 +61,7 @@ class Agent:
         """From taking the lock until SIGTERM, SIGINT, or too long without a server."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._ended.set)
-        origin = Origin((*self._sources, self._server), self._token_file) if self._server else None
+        origin = Origin((*self._sources, self._server), self._token_file, self._limits) if self._server else None
         outbox = self._connection.outbox
         with hold_lock(self._data.worker_lock, "worker"):
             async with open_host(self._data, origin, outbox.put, outbox.is_full) as self._host:

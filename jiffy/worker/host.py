@@ -21,6 +21,7 @@ from jiffy.core.events import Event
 from jiffy.datadir import DataDirectory
 from jiffy.fs.lazy_mount import LazyMount
 from jiffy.fs.mount import private_mount_namespace
+from jiffy.objects.eviction import NO_LIMITS, Evictor, LayerUse, Limits
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.recovery import Marker
 from jiffy.objects.scrub import Scrubber
@@ -42,15 +43,17 @@ _MEMORY_SHARE: Final = 0.9
 _SYNC_SECONDS: Final = 30.0
 _SCRUB_SECONDS: Final = 24 * 3600.0
 _SCRUB_RATE: Final = 20e6
+_EVICT_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where objects are fetched from as they are read: addresses as in objects/sources.py, the nearest first, and the file
-    with the server's token."""
+    """Where objects are fetched from as they are read: addresses as in objects/sources.py, the nearest first, the file
+    with the server's token, and how many of them may be kept here."""
 
     urls: tuple[str, ...]
     token_file: Path
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +118,7 @@ def _enter_namespace(data: DataDirectory) -> None:
 async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin | None) -> tuple[Roots, LazyMount]:
     objects = LocalObjects(data.objects, data.incoming, durable=origin is None)
     if origin is not None:
-        await _keep_synced(stack, Marker(data.synced, objects))
+        await _keep_synced(stack, Marker(data.synced, objects, data.partial))
     lazy = data.mounts / "lazy"
     lazy.mkdir(exist_ok=True)
     urls, token_file = (origin.urls, origin.token_file) if origin is not None else ((), None)
@@ -125,9 +128,12 @@ async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin
     stack.push_async_callback(mount.stop)
     sources = open_sources(origin.urls, read_token(origin.token_file)) if origin is not None else None
     tiers = Tiers(objects, sources)
-    if sources is not None:
+    use = LayerUse(data.layer_use)
+    if origin is not None:
         _scrub_from_time_to_time(stack, Scrubber(tiers, data.quarantine, _SCRUB_RATE))
-    roots = Roots(data, tiers, lazy)
+        _evict_from_time_to_time(stack, Evictor(objects, data.partial, use, origin.limits))
+        stack.callback(use.save)
+    roots = Roots(data, tiers, lazy, use)
     stack.callback(roots.close)
     return roots, mount
 
@@ -144,6 +150,18 @@ def _scrub_from_time_to_time(stack: AsyncExitStack, scrubber: Scrubber) -> None:
     job = asyncio.ensure_future(scrub_forever())
     stack.callback(job.cancel)
     stack.callback(cancelled.set)
+
+
+def _evict_from_time_to_time(stack: AsyncExitStack, evictor: Evictor) -> None:
+    async def evict_forever() -> None:
+        while True:
+            await asyncio.sleep(_EVICT_SECONDS)
+            try:
+                await asyncio.to_thread(evictor.run)
+            except OSError as error:
+                logger.error("nothing was dropped from the cache: %s", error)
+
+    stack.callback(asyncio.ensure_future(evict_forever()).cancel)
 
 
 async def _keep_synced(stack: AsyncExitStack, marker: Marker) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence, Set
 from pathlib import Path
 
@@ -29,15 +30,18 @@ class Recording:
         self._data = data
         self._recorder = recorder
         self._large = large
+        self._began_at = time.time()
 
     def close(self) -> Profile:
         """End, and give what was read."""
         return {digest: self._ranges(digest) if digest in self._large else () for digest in self._recorder.close()}
 
     def _ranges(self, digest: Digest) -> Ranges:
-        """A partial object may become whole meanwhile."""
+        """The map of an object that became whole before tells nothing of this start."""
+        have = self._data.partial / f"{digest}.have"
         try:
-            return read_ranges(self._data.partial / f"{digest}.have")
+            if have.stat().st_mtime >= self._began_at or have.with_suffix("").exists():
+                return read_ranges(have)
         except FileNotFoundError:
             pass
         try:

@@ -17,6 +17,7 @@ from typing import Final
 from jiffy.datadir import DataDirectory
 from jiffy.fs.mount import mount_erofs, mount_overlay, unmount
 from jiffy.objects.base import Digest
+from jiffy.objects.eviction import LayerUse
 from jiffy.objects.tiers import Tiers
 
 logger = logging.getLogger(__name__)
@@ -42,17 +43,19 @@ class Root:
 
 
 class Roots:
-    """`lazy` is where the lazy layer is mounted."""
+    """`lazy` is where the lazy layer is mounted, `use` hears of each layer that is used."""
 
-    def __init__(self, data: DataDirectory, tiers: Tiers, lazy: Path) -> None:
+    def __init__(self, data: DataDirectory, tiers: Tiers, lazy: Path, use: LayerUse) -> None:
         self._data = data
         self._tiers = tiers
         self._lazy = lazy
+        self._use = use
         self._layers: dict[Digest, _Layer] = {}
         self._locks: dict[Digest, asyncio.Lock] = {}
 
     async def prepare(self, layers: Sequence[Digest]) -> None:
         """Have every layer's image mounted, and in use by one more root."""
+        self._use.note(layers)
         held: list[Digest] = []
         try:
             for digest in layers:
@@ -80,6 +83,7 @@ class Roots:
         self.release(root.layers)
 
     def release(self, layers: Sequence[Digest]) -> None:
+        self._use.note(layers)
         for digest in layers:
             layer = self._layers.pop(digest)
             layer.users -= 1

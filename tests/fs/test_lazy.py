@@ -311,3 +311,47 @@ async def test_readers_wait_for_an_origin_that_is_away_for_a_while(tmp_path: Pat
         assert not reader.done()
         with serve_origin(dict(OBJECTS), port):
             assert await asyncio.wait_for(reader, 20) == CONTENTS["file-4"]
+
+
+async def test_what_is_dropped_from_the_cache_is_fetched_again(host: ColdHost) -> None:
+    """By a root that has never looked for it, and by one that has it open meanwhile."""
+    path = host.root / "file-4"
+
+    def use() -> bytes:
+        with path.open("rb") as held:
+            first = held.read(10)
+            host.objects.delete(host.digest("file-4"))
+            return first + held.read() + path.read_bytes()
+
+    assert await asyncio.to_thread(use) == CONTENTS["file-4"] * 2
+    await asyncio.to_thread(Path("/proc/sys/vm/drop_caches").write_text, "2")
+    assert await read(path) == CONTENTS["file-4"]
+
+
+async def test_a_cache_that_is_emptied_all_the_time_fails_no_reader(host: ColdHost) -> None:
+    """Each look-up, fetch and open races with the drop."""
+    done = asyncio.Event()
+
+    def drop_all() -> None:
+        for digest in host.objects:
+            host.objects.delete(digest)
+
+    async def drop() -> None:
+        while not done.is_set():
+            await asyncio.to_thread(drop_all)
+
+    dropping = asyncio.create_task(drop())
+    script = 'for i in $(seq 60); do cat "$@" > /dev/null || exit 1; done; cat "$@" | sha256sum'
+    names = [f"file-{number}" for number in range(30)]
+    files = [str(host.root / name) for name in names]
+    readers = [
+        asyncio.to_thread(
+            subprocess.run, ["sh", "-c", script, "sh", *files], capture_output=True, text=True, timeout=60
+        )
+        for _ in range(2)
+    ]
+    outcomes = await asyncio.gather(*readers)
+    done.set()
+    await dropping
+    expected = hashlib.sha256(b"".join(CONTENTS[name] for name in names)).hexdigest()
+    assert [(each.stderr, each.stdout.split()) for each in outcomes] == [("", [expected, "-"])] * 2

@@ -34,7 +34,7 @@ def tiers(objects: LocalObjects, origin: Origin) -> Tiers:
 
 
 def beside(neighbours: Neighbours, digest: str) -> list[str]:
-    return list(neighbours.beside(digest))
+    return list(neighbours.beside(digest, 32))
 
 
 def test_those_that_follow_come_first_then_those_before() -> None:

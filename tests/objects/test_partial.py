@@ -92,7 +92,7 @@ def test_reading_it_all_makes_it_whole(partial: PartialObject, partials: Partial
     found = b"".join(partial.read(start, 2**17) for start in range(0, len(DATA), 2**17))
     assert found == DATA
     assert partials.local.read(DIGEST) == DATA
-    assert list((tmp_path / "partial").iterdir()) == []
+    assert [path.name for path in (tmp_path / "partial").iterdir()] == [f"{DIGEST}.have"]
     assert partials.open(DIGEST) is None
     assert partial.read(5, 10) == DATA[5:15]
 
@@ -197,3 +197,24 @@ def test_opens_wait_a_little_for_a_map_that_comes(objects: LocalObjects, origin:
     done = partials.expect_map()
     threading.Timer(0.05, done).start()
     assert partials.open(DIGEST) is None
+
+
+def test_one_that_was_dropped_from_the_cache_is_fetched_anew(partials: Partials) -> None:
+    """A map without its file would promise what is not there."""
+    first = partials.open(DIGEST)
+    assert first is not None
+    first.read(7 * CHUNK, 10)
+    partials.release(first)
+    partials.paths(DIGEST)[0].unlink()
+    second = partials.open(DIGEST)
+    assert second is not None
+    assert second.read(7 * CHUNK, 10) == DATA[7 * CHUNK :][:10]
+    partials.release(second)
+
+
+def test_one_that_is_dropped_while_it_is_read_is_read_on(partials: Partials, partial: PartialObject) -> None:
+    partial.read(7 * CHUNK, 10)
+    for path in partials.paths(DIGEST):
+        path.unlink()
+    assert b"".join(partial.read(start, CHUNK) for start in range(0, len(DATA), CHUNK)) == DATA
+    assert not partials.local.has(DIGEST)

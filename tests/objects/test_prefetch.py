@@ -61,7 +61,7 @@ def test_an_origin_that_misbehaves_costs_the_prefetch_only(tiers: Tiers, origin:
 
 
 def test_a_reader_does_not_wait_long_for_a_prefetch_that_hangs(tiers: Tiers, origin: Origin) -> None:
-    origin.faults = ["hang"] * 4
+    origin.faults = ["hang"] * 2
     job = threading.Thread(target=prefetch, args=(tiers,))
     job.start()
     while origin.faults:

@@ -13,7 +13,8 @@ from jiffy.objects.recovery import Marker
 
 @pytest.fixture
 def marker(objects: LocalObjects, tmp_path: Path) -> Marker:
-    return Marker(tmp_path / "synced.json", objects)
+    (tmp_path / "partial").mkdir()
+    return Marker(tmp_path / "synced.json", objects, tmp_path / "partial")
 
 
 def break_object(objects: LocalObjects, digest: str) -> None:
@@ -62,3 +63,15 @@ def test_without_a_readable_marker_everything_is_checked(
     (tmp_path / "synced.json").write_text(content)
     break_object(objects, objects.put(b"broken"))
     assert marker.recover() == 1
+
+
+def test_partial_objects_are_dropped_after_a_crash_and_kept_otherwise(
+    marker: Marker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "partial" / "a").touch()
+    marker.sync()
+    marker.recover()
+    assert (tmp_path / "partial" / "a").exists()
+    crash(monkeypatch, tmp_path)
+    marker.recover()
+    assert not (tmp_path / "partial" / "a").exists()
