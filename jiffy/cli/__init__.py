@@ -20,6 +20,7 @@ _VERBS: Final = {
     "serve": "Run the server and a worker on this machine.",
     "stop": "Stop the server and its worker.",
     "timeline": "Show where the time of the last start went.",
+    "zone": "Serve a cache of objects that many hosts share.",
 }
 
 

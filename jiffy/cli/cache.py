@@ -35,16 +35,21 @@ def cache() -> None:
 @data_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def show(data: Path, as_json: bool) -> None:
-    """How many objects there are, what room they take, and what was put aside."""
+    """How many objects there are, what room they take, what is here in part, and what was put aside."""
     directory, objects = _open(data)
     sizes = [objects.path(digest).stat().st_size for digest in objects]
     aside = len(list(directory.quarantine.iterdir())) if directory.quarantine.exists() else 0
+    parts = [path.stat().st_blocks * 512 for path in directory.partial.glob("*") if path.suffix != ".have"]
     free = shutil.disk_usage(directory.root).free
-    figures = {"objects": len(sizes), "bytes": sum(sizes), "bytes_free": free, "put_aside": aside}
+    figures = {"objects": len(sizes), "bytes": sum(sizes), "partial": len(parts), "partial_bytes": sum(parts)}
+    figures |= {"bytes_free": free, "put_aside": aside}
     if as_json:
         click.echo(json.dumps(figures))
     else:
-        click.echo(f"{len(sizes)} objects, {sum(sizes) / 1e6:.1f} MB; {free / 1e9:.1f} GB free; {aside} put aside")
+        click.echo(
+            f"{len(sizes)} objects, {sum(sizes) / 1e6:.1f} MB; {len(parts)} in part, {sum(parts) / 1e6:.1f} MB; "
+            f"{free / 1e9:.1f} GB free; {aside} put aside"
+        )
 
 
 @cache.command()

@@ -24,6 +24,9 @@ DIGEST_BYTES: Final = 32
 BATCH_LENGTH: Final = struct.Struct("<Q")
 """Before each object of a batch: its length, or ABSENT."""
 
+CHUNKS_HEADER: Final = "X-Jiffy-Chunks"
+"""Of a request for a span of a large object: the digest of its chunk list, for a cache that has nothing of it yet."""
+
 ABSENT: Final = 2**64 - 1
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
@@ -65,8 +68,11 @@ class Source(Protocol):
     def round_trip(self) -> float:
         """Seconds until an answer begins, as measured lately; 0 when nothing was asked yet."""
 
-    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
-        """Hand an object, or a span of it, in parts to `take`, which must take all; gives what that gives."""
+    def fetch(
+        self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None, chunks: Digest = ""
+    ) -> T:
+        """Hand an object, or a span of it, in parts to `take`, which must take all; gives what that gives. `chunks` names
+        the object's chunk list, for sources that are caches."""
 
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
         """`receive` is called for each object that is there, in any order, perhaps in several threads at once."""

@@ -47,7 +47,9 @@ class CloudObjects:
     def round_trip(self) -> float:
         return self._answers.shortest
 
-    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
+    def fetch(
+        self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None, chunks: Digest = ""
+    ) -> T:
         options = None if span is None else {"range": (span[0], sum(span))}
         with self._explain(digest):
             started = time.monotonic()

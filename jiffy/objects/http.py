@@ -12,7 +12,7 @@ import urllib3
 from urllib3.exceptions import HTTPError
 
 from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, UnavailableError
-from jiffy.objects.base import ABSENT, BATCH_LENGTH, Digest, Receive, RoundTrips, Span, T
+from jiffy.objects.base import ABSENT, BATCH_LENGTH, CHUNKS_HEADER, Digest, Receive, RoundTrips, Span, T
 
 _CHUNK: Final = 2**18
 _BUFFER: Final = 2**20
@@ -41,8 +41,12 @@ class HttpObjects:
     def round_trip(self) -> float:
         return self._answers.shortest
 
-    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
+    def fetch(
+        self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None, chunks: Digest = ""
+    ) -> T:
         wanted = {} if span is None else {"Range": f"bytes={span[0]}-{sum(span) - 1}"}
+        if chunks:
+            wanted[CHUNKS_HEADER] = chunks
         with self._request("GET", f"/objects/{digest}", headers=wanted) as response:
             if span is None:
                 return take(response.stream(_CHUNK))

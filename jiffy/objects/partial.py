@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import logging
 import mmap
 import os
@@ -188,18 +189,30 @@ class PartialObject:
         return True
 
     def _publish(self) -> None:
+        if not self._store.trusts_lists and not self._is_right():
+            logger.error("a list of chunks is not of object %s: what was fetched by it is dropped", self.digest)
+            self._map_path.unlink(missing_ok=True)
+            self._path.unlink(missing_ok=True)
+            return
         target = self._store.local.path(self.digest)
         target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # it was dropped from the cache meanwhile
             os.utime(self._map_path)
             self._path.rename(target)
 
+    def _is_right(self) -> bool:
+        with os.fdopen(os.dup(self._file), "rb") as file:
+            file.seek(0)
+            return hashlib.file_digest(file, "sha256").hexdigest() == self.digest
+
 
 class Partials:
-    """The partial objects below `folder`, which is on the filesystem of the tiers' own objects."""
+    """The partial objects below `folder`, which is on the filesystem of the tiers' own objects. Where lists of chunks come
+    from strangers, what became whole is verified once more."""
 
-    def __init__(self, folder: Path, tiers: Tiers) -> None:
+    def __init__(self, folder: Path, tiers: Tiers, *, trusts_lists: bool = True) -> None:
         self.local: LocalObjects = tiers.local
+        self.trusts_lists = trusts_lists
         self._folder = folder
         self._tiers = tiers
         self._lock = threading.Lock()
@@ -280,7 +293,7 @@ class Partials:
                 self.release(partial)
 
     def fetch_span(self, digest: Digest, span: Span, take: Callable[[Iterable[bytes]], None]) -> None:
-        self._tiers.fetch_span(digest, span, take)
+        self._tiers.fetch_span(digest, self._lists[digest], span, take)
 
     def paths(self, digest: Digest) -> tuple[Path, Path]:
         """Of a partial object's bytes, and of the map of those that are here."""

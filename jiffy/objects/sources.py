@@ -42,11 +42,13 @@ class Sources:
         """Of the source that is asked first, in seconds."""
         return self._in_turn()[0].round_trip
 
-    def fetch(self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None) -> T:
+    def fetch(
+        self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None, chunks: Digest = ""
+    ) -> T:
         """Hand an object, or a span of it, in parts to `take`, anew for each try, which verifies them; gives what that
         gives. Raises NotFoundError, UnauthenticatedError, UnavailableError at the deadline, CorruptError when the bytes
         stay wrong."""
-        return self._try(lambda source: source.fetch(digest, take, span), f"object {digest}")
+        return self._try(lambda source: source.fetch(digest, take, span, chunks), f"object {digest}")
 
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
         """Ask for many objects at once; what one source lacks is asked of the next. Tried once: raises when the last

@@ -93,9 +93,9 @@ class Tiers:
             for future in futures.values():
                 future.cancel()
 
-    def fetch_span(self, digest: Digest, span: Span, take: Callable[[Iterable[bytes]], None]) -> None:
-        """Parts of an object that is not here, to be verified by who takes them. Raises as `ensure` does."""
-        self._beyond(digest).fetch(digest, take, span)
+    def fetch_span(self, digest: Digest, chunks: Digest, span: Span, take: Callable[[Iterable[bytes]], None]) -> None:
+        """A span of an object that is not here, to be verified by who takes it. Raises as `ensure` does."""
+        self._beyond(digest).fetch(digest, take, span, chunks)
 
     def fetch_to_memory(self, digest: Digest) -> int:
         """A descriptor of the object in memory, for when the disk has no room for it. Raises as `ensure` does."""

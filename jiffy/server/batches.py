@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from aiohttp import web
@@ -14,17 +14,24 @@ from jiffy.objects.local import LocalObjects
 
 MOST_OBJECTS: Final = 20_000
 _PIECE: Final = 2**20
+_TOGETHER: Final = 512
 
 
-async def serve_batch(request: web.Request, objects: LocalObjects) -> web.StreamResponse:
+async def serve_batch(
+    request: web.Request, objects: LocalObjects, fetch: Callable[[Sequence[Digest]], None] | None = None
+) -> web.StreamResponse:
     """POST: the body is raw digests, one after the other. The answer holds for each, in order, a length and the content;
-    the length of one that is not here is ABSENT."""
+    the length of one that is not here is ABSENT. `fetch` has some of them come here first, as far as it can."""
     digests = _read_digests(await request.content.read(MOST_OBJECTS * DIGEST_BYTES + 1))
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     await response.prepare(request)
-    pieces = _pieces(objects, digests)
-    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-        await response.write(piece)
+    for start in range(0, len(digests), _TOGETHER):
+        some = digests[start : start + _TOGETHER]
+        if fetch is not None:
+            await asyncio.to_thread(fetch, some)
+        pieces = _pieces(objects, some)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            await response.write(piece)
     await response.write_eof()
     return response
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from jiffy.errors import ExhaustedError, InvalidError, JiffyError, NotFoundError, UnauthenticatedError
+from jiffy.errors import ExhaustedError, InvalidError, JiffyError, NotFoundError, UnauthenticatedError, UnavailableError
 from jiffy.objects.base import check_digest
 from jiffy.objects.local import LocalObjects
 from jiffy.server.batches import serve_batch
@@ -16,7 +16,13 @@ from jiffy.server.blobs import Blobs
 from jiffy.server.collection import Collection, serve_collection
 from jiffy.server.workers import Workers
 
-_STATUS: Final = {NotFoundError: 404, InvalidError: 400, UnauthenticatedError: 401, ExhaustedError: 507}
+_STATUS: Final = {
+    NotFoundError: 404,
+    InvalidError: 400,
+    UnauthenticatedError: 401,
+    ExhaustedError: 507,
+    UnavailableError: 503,
+}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CheckToken = Callable[[str], Awaitable[bool]]
 """Whether `id:secret` is a token of this server."""
@@ -24,7 +30,7 @@ CheckToken = Callable[[str], Awaitable[bool]]
 
 def public_application(blobs: Blobs) -> web.Application:
     """What containers reach: their blobs, whose ids are the keys."""
-    application = web.Application(middlewares=[_explain_errors], client_max_size=0)
+    application = web.Application(middlewares=[explain_errors], client_max_size=0)
     application.router.add_put("/blobs/{blob_id}", blobs.upload)
     application.router.add_get("/blobs/{blob_id}", blobs.download)
     return application
@@ -71,14 +77,20 @@ def full_application(
     return application
 
 
-async def _require_token(request: web.Request, check_token: CheckToken) -> None:
+def bearer_token(request: web.Request) -> str:
+    """The token of a request; empty when there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme != "Bearer" or not await check_token(token):
+    return token if scheme == "Bearer" else ""
+
+
+async def _require_token(request: web.Request, check_token: CheckToken) -> None:
+    if not await check_token(bearer_token(request)):
         raise UnauthenticatedError("this request needs the server's token")
 
 
 @web.middleware
-async def _explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A JiffyError becomes a status and one line."""
     try:
         return await handler(request)
     except JiffyError as error:
