@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import click
 
 from jiffy.datadir import DataDirectory, default_data_directory
-from jiffy.errors import UnavailableError
+from jiffy.errors import NotFoundError, UnavailableError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +59,23 @@ def find_server(data: DataDirectory) -> RunningServer:
         token_id=token["token_id"],
         token_secret=token["token_secret"],
     )
+
+
+def ask_server(url: str, token_file: Path, path: str) -> Any:
+    """What the server at an HTTP address answers for a path, as JSON values. Raises NotFoundError with its words, or
+    UnavailableError."""
+    try:
+        token = json.loads(token_file.read_text())
+        headers = {"Authorization": f"Bearer {token['token_id']}:{token['token_secret']}"}
+        with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=300) as answer:
+            return json.load(answer)
+    except urllib.error.HTTPError as error:
+        words = error.read().decode(errors="replace").strip()
+        raise (NotFoundError if error.code == 404 else UnavailableError)(
+            words or f"{url} answered {error.code}"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise UnavailableError(f"{url} does not answer", why=str(error)) from error
 
 
 def _reason(error: Exception) -> str:

@@ -18,7 +18,8 @@ def import_folder(folder: Path, objects: ObjectBatch) -> list[Entry]:
 def _entry(folder: Path, path: Path, objects: ObjectBatch) -> Entry:
     name = b"/" if path == folder else b"/" + os.fsencode(path.relative_to(folder))
     if path.is_symlink():
-        return Entry(path=name, kind=Kind.SYMLINK, mode=0o777, target=os.fsencode(path.readlink()))
+        target = os.readlink(os.fsencode(path))  # noqa: PTH115, a Path would change how it is written
+        return Entry(path=name, kind=Kind.SYMLINK, mode=0o777, target=target)
     if path.is_dir():
         return Entry(path=name, kind=Kind.DIRECTORY, mode=0o755)
     data = path.read_bytes()

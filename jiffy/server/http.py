@@ -14,6 +14,7 @@ from jiffy.objects.local import LocalObjects
 from jiffy.server.batches import serve_batch
 from jiffy.server.blobs import Blobs
 from jiffy.server.collection import Collection, serve_collection
+from jiffy.server.exports import Exports
 from jiffy.server.workers import Workers
 
 _STATUS: Final = {
@@ -41,38 +42,43 @@ def full_application(
     objects: LocalObjects,
     workers: Workers,
     collection: Collection,
+    exports: Exports,
     check_token: CheckToken,
     describe: Callable[[], object],
 ) -> web.Application:
     """The same, and what hosts and operators reach; `describe` gives the state for /health."""
     application = public_application(blobs)
 
+    def for_token(handler: Handler) -> Handler:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if not await check_token(bearer_token(request)):
+                raise UnauthenticatedError("this request needs the server's token")
+            return await handler(request)
+
+        return handle
+
     async def get_object(request: web.Request) -> web.StreamResponse:
-        await _require_token(request, check_token)
         path = objects.path(check_digest(request.match_info["digest"]))
         if not await asyncio.to_thread(path.exists):
             raise NotFoundError(f"no object {request.match_info['digest']}")
         return web.FileResponse(path)
 
     async def get_batch(request: web.Request) -> web.StreamResponse:
-        await _require_token(request, check_token)
         return await serve_batch(request, objects)
 
     async def collect(request: web.Request) -> web.StreamResponse:
-        await _require_token(request, check_token)
         return await serve_collection(request, collection)
-
-    async def connect_worker(request: web.Request) -> web.StreamResponse:
-        await _require_token(request, check_token)
-        return await workers.serve(request)
 
     async def health(request: web.Request) -> web.StreamResponse:
         return web.json_response(describe())
 
-    application.router.add_get("/objects/{digest}", get_object)
-    application.router.add_post("/objects", get_batch)
-    application.router.add_post("/collect", collect)
-    application.router.add_get("/worker", connect_worker)
+    application.router.add_get("/objects/{digest}", for_token(get_object))
+    application.router.add_post("/objects", for_token(get_batch))
+    application.router.add_get("/images", for_token(exports.answer_list))
+    application.router.add_get("/images/{image_id}", for_token(exports.answer_one))
+    application.router.add_get("/images/{image_id}/profile", for_token(exports.answer_profile))
+    application.router.add_post("/collect", for_token(collect))
+    application.router.add_get("/worker", for_token(workers.serve))
     application.router.add_get("/health", health)
     return application
 
@@ -81,11 +87,6 @@ def bearer_token(request: web.Request) -> str:
     """The token of a request; empty when there is none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return token if scheme == "Bearer" else ""
-
-
-async def _require_token(request: web.Request, check_token: CheckToken) -> None:
-    if not await check_token(bearer_token(request)):
-        raise UnauthenticatedError("this request needs the server's token")
 
 
 @web.middleware

@@ -31,6 +31,7 @@ from jiffy.server.calls import Calls
 from jiffy.server.collection import Collection
 from jiffy.server.containers import Containers
 from jiffy.server.environments import Environments
+from jiffy.server.exports import Exports
 from jiffy.server.functions import Functions
 from jiffy.server.http import full_application, public_application
 from jiffy.server.images import Images
@@ -154,7 +155,9 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
     def describe() -> dict[str, object]:
         return {"status": "ok", "workers": len(workers.connected()), "pid": os.getpid()}
 
-    application = full_application(blobs, objects, workers, collection, check_token, describe)
+    application = full_application(
+        blobs, objects, workers, collection, Exports(stores, builds, objects), check_token, describe
+    )
     return _Parts(stores, nouns, apps, scheduler, builds, bridges, workers, collection, application)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
-from sqlite3 import Connection
+from sqlite3 import Connection, Row
 
 from jiffy.errors import NotFoundError
 from jiffy.store.database import Database
@@ -27,12 +27,13 @@ class ImageContent:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """`content` is None until the image was made."""
+    """`content` is None until the image was made. `created_at`: seconds since the epoch."""
 
     image_id: str
     builder_version: str
     definition: bytes
     content: ImageContent | None
+    created_at: float = 0.0
 
 
 class Images:
@@ -60,11 +61,20 @@ class Images:
             row = connection.execute("SELECT * FROM images WHERE image_id=?", (image_id,)).fetchone()
             if row is None:
                 return None
-            return StoredImage(row["image_id"], row["builder_version"], row["definition"], _content(row["content"]))
+            return _image(row)
 
         if (image := await self._database.read(work)) is None:
             raise NotFoundError(f"no image {image_id}")
         return image
+
+    async def finished(self) -> list[StoredImage]:
+        """Those that were made, the oldest first."""
+
+        def work(connection: Connection) -> list[StoredImage]:
+            rows = connection.execute("SELECT * FROM images WHERE content IS NOT NULL ORDER BY created_at")
+            return [_image(row) for row in rows]
+
+        return await self._database.read(work)
 
     async def find_made(self, name: str) -> dict[str, str] | None:
         """What was remembered of an index that the server makes itself (a base, the client's files)."""
@@ -82,6 +92,11 @@ class Images:
             )
 
         await self._database.write(work)
+
+
+def _image(row: Row) -> StoredImage:
+    content = _content(row["content"])
+    return StoredImage(row["image_id"], row["builder_version"], row["definition"], content, row["created_at"])
 
 
 def _content(text: str | None) -> ImageContent | None:

@@ -1,0 +1,110 @@
+"""What the server tells of its images to those who mount or inspect them without the rest of the platform."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict, dataclass
+
+from aiohttp import web
+
+from jiffy.errors import NotFoundError
+from jiffy.objects.local import LocalObjects
+from jiffy.objects.profile import Profile, read_profile
+from jiffy.server.builds import Builds
+from jiffy.store.images import ImageContent, StoredImage
+from jiffy.store.stores import Stores
+
+
+@dataclass(frozen=True, slots=True)
+class ListedImage:
+    """`size`: bytes of all files; `created_at`: seconds since the epoch."""
+
+    image_id: str
+    python: str
+    layers: int
+    files: int
+    size: int
+    created_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MountableImage:
+    """As in an order to launch: digests, bottom first; `profile` is empty when no start was recorded."""
+
+    image_id: str
+    layers: tuple[str, ...]
+    catalogues: tuple[str, ...]
+    chunk_maps: tuple[str, ...]
+    profile: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFile:
+    """`read`: bytes of it that starts read, of `size`."""
+
+    path: str
+    size: int
+    read: int
+
+
+class Exports:
+    def __init__(self, stores: Stores, builds: Builds, objects: LocalObjects) -> None:
+        self._stores = stores
+        self._builds = builds
+        self._objects = objects
+
+    async def answer_list(self, request: web.Request) -> web.StreamResponse:
+        images = await self._stores.images.finished()
+        return web.json_response([asdict(each) for each in await asyncio.to_thread(self._list, images)])
+
+    async def answer_one(self, request: web.Request) -> web.StreamResponse:
+        image_id = request.match_info["image_id"]
+        content = await self._content(image_id)
+        profile = await self._stores.profiles.find(f"image/{image_id}")
+        image = MountableImage(
+            image_id=image_id,
+            layers=tuple([await self._builds.erofs_image(layer) for layer in content.layers]),
+            catalogues=tuple([await self._builds.catalogue(layer) for layer in content.layers]),
+            chunk_maps=tuple([await self._builds.chunk_map(layer) for layer in content.layers]),
+            profile="" if profile is None else profile.digest,
+        )
+        return web.json_response(asdict(image))
+
+    async def answer_profile(self, request: web.Request) -> web.StreamResponse:
+        image_id = request.match_info["image_id"]
+        content = await self._content(image_id)
+        profile = await self._stores.profiles.find(f"image/{image_id}")
+        if profile is None:
+            raise NotFoundError(f"nothing is known of what starts of {image_id} read", hint="run a function of it")
+        read = read_profile(await asyncio.to_thread(self._objects.read, profile.digest))
+        files = await asyncio.to_thread(self._find_files, content, read)
+        return web.json_response({"runs": profile.runs, "files": [asdict(file) for file in files]})
+
+    async def _content(self, image_id: str) -> ImageContent:
+        content = (await self._stores.images.get(image_id)).content
+        if content is None:
+            raise NotFoundError(f"image {image_id} was never finished")
+        return content
+
+    def _list(self, images: list[StoredImage]) -> list[ListedImage]:
+        listed = []
+        for image in images:
+            assert image.content is not None
+            indexes = [self._builds.load_index(layer) for layer in image.content.layers]
+            files, size = sum(map(len, indexes)), sum(index.total_size() for index in indexes)
+            layers = len(indexes)
+            listed.append(ListedImage(image.image_id, image.content.python, layers, files, size, image.created_at))
+        return listed
+
+    def _find_files(self, content: ImageContent, read: Profile) -> list[ReadFile]:
+        """In the order of the profile. What starts read of the program and the client is of no image."""
+        places: dict[str, tuple[str, int]] = {}
+        for layer in content.layers:
+            for path, digest, size in self._builds.load_index(layer).files():
+                places.setdefault(digest, (path.decode(errors="replace"), size))
+        found = []
+        for digest, ranges in read.items():
+            if digest in places:
+                name, size = places[digest]
+                found.append(ReadFile(name, size, min(size, sum(count for _, count in ranges)) if ranges else size))
+        return found
