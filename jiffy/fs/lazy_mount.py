@@ -22,6 +22,7 @@ from jiffy.objects.base import Digest
 logger = logging.getLogger(__name__)
 
 _READY_SECONDS: Final = 10.0
+_READ_AHEAD_KIB: Final = 1024
 _THREADS: Final = 16
 """Descriptors of the daemon, one a thread. All are this process's: the kernel fails the requests that were taken from one
 that is closed, and they must wait for the next daemon instead."""
@@ -64,6 +65,7 @@ class LazyMount:
         except (OSError, TimeoutError) as error:
             await self.stop()
             raise UnavailableError("the lazy layer does not answer", why=str(error) or "it hangs") from error
+        self._set_read_ahead()
         self._keeper = asyncio.ensure_future(self._keep_alive())
 
     def tell(self, request: Request, digest: Digest = "", start: str = "") -> None:
@@ -86,6 +88,13 @@ class LazyMount:
         self._control.close()
         self._daemons_end.close()
         unmount(self._at)
+
+    def _set_read_ahead(self) -> None:
+        """After the first answer, which sets it too. Where sysfs is not writable the kernel's own value stays."""
+        device = self._at.stat().st_dev
+        with contextlib.suppress(OSError):
+            bdi = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+            bdi.write_text(str(_READ_AHEAD_KIB))
 
     async def _keep_alive(self) -> None:
         while True:

@@ -14,13 +14,17 @@ T = TypeVar("T")
 Digest = str
 """64 lowercase hex digits."""
 
-Receive = Callable[[Digest, Iterable[bytes]], None]
+Parts = Iterable[memoryview]
+"""An object as it comes, PART_BYTES at a time; each part is good until the next one is asked for."""
+
+Receive = Callable[[Digest, Parts], None]
 """Takes one object of many: all of its parts."""
 
 Span = tuple[int, int]
 """The first byte and the number of bytes."""
 
 DIGEST_BYTES: Final = 32
+PART_BYTES: Final = 2**20
 BATCH_LENGTH: Final = struct.Struct("<Q")
 """Before each object of a batch: its length, or ABSENT."""
 
@@ -68,9 +72,7 @@ class Source(Protocol):
     def round_trip(self) -> float:
         """Seconds until an answer begins, as measured lately; 0 when nothing was asked yet."""
 
-    def fetch(
-        self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None, chunks: Digest = ""
-    ) -> T:
+    def fetch(self, digest: Digest, take: Callable[[Parts], T], span: Span | None = None, chunks: Digest = "") -> T:
         """Hand an object, or a span of it, in parts to `take`, which must take all; gives what that gives. `chunks` names
         the object's chunk list, for sources that are caches."""
 

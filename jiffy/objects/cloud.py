@@ -25,10 +25,9 @@ from jiffy.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from jiffy.objects.base import Digest, Receive, RoundTrips, Span, T, object_path
+from jiffy.objects.base import PART_BYTES, Digest, Parts, Receive, RoundTrips, Span, T, object_path
 
 SCHEMES: Final = ("s3", "gs", "az", "file")
-_CHUNK: Final = 2**18
 _AT_ONCE: Final = 32
 _CONNECT_SECONDS: Final = 5.0
 _WIRE_ERRORS: Final = ("PermissionDeniedError", "UnauthenticatedError")
@@ -47,9 +46,7 @@ class CloudObjects:
     def round_trip(self) -> float:
         return self._answers.shortest
 
-    def fetch(
-        self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None, chunks: Digest = ""
-    ) -> T:
+    def fetch(self, digest: Digest, take: Callable[[Parts], T], span: Span | None = None, chunks: Digest = "") -> T:
         options = None if span is None else {"range": (span[0], sum(span))}
         with self._explain(digest):
             started = time.monotonic()
@@ -111,11 +108,11 @@ class CloudObjects:
             for page in self._obstore.list(self._store):
                 yield from (each["path"].replace("/", "") for each in page)
 
-    def _parts(self, digest: Digest, result: Any, size: int) -> Iterator[bytes]:
+    def _parts(self, digest: Digest, result: Any, size: int) -> Iterator[memoryview]:
         left = size
-        for part in result.stream(min_chunk_size=_CHUNK):
+        for part in result.stream(min_chunk_size=PART_BYTES):
             left -= len(part)
-            yield bytes(part)
+            yield memoryview(part)
         if left:
             raise CorruptError(f"object {digest} broke off half-way", why=f"{left} bytes are missing")
 

@@ -1,27 +1,42 @@
-"""Objects of another jiffy, read from its object server over HTTP."""
+"""Objects of another jiffy, read from its object server over HTTP.
+
+The bytes of large objects go from the socket to a buffer that each thread has, and from there to their file: what is
+allocated anew for each part costs more than what is done with it.
+"""
 
 from __future__ import annotations
 
+import http.client
+import ssl
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase
 from typing import Final, Protocol, cast
+from urllib.parse import urlsplit
 
-import urllib3
-from urllib3.exceptions import HTTPError
+from jiffy.errors import CorruptError, InvalidError, NotFoundError, UnauthenticatedError, UnavailableError
+from jiffy.objects.base import (
+    ABSENT,
+    BATCH_LENGTH,
+    CHUNKS_HEADER,
+    PART_BYTES,
+    Digest,
+    Parts,
+    Receive,
+    RoundTrips,
+    Span,
+    T,
+)
 
-from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, UnavailableError
-from jiffy.objects.base import ABSENT, BATCH_LENGTH, CHUNKS_HEADER, Digest, Receive, RoundTrips, Span, T
-
-_CHUNK: Final = 2**18
-_BUFFER: Final = 2**20
 _CONNECTIONS: Final = 32
 _CONNECT_SECONDS: Final = 5.0
 
 
 class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
 class HttpObjects:
@@ -29,80 +44,134 @@ class HttpObjects:
 
     def __init__(self, url: str, token: str, *, stall: float = 10.0) -> None:
         self.name = url.rstrip("/")
+        parts = urlsplit(self.name)
+        if parts.hostname is None:
+            raise InvalidError(f"{url} is no address of an object server", hint="such as http://host:9701")
+        self._address = (parts.hostname, parts.port)
+        self._prefix = parts.path
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._stall = stall
+        self._headers = {"Authorization": f"Bearer {token}"}
         self._answers = RoundTrips()
-        self._pool = urllib3.PoolManager(
-            maxsize=_CONNECTIONS,
-            headers={"Authorization": f"Bearer {token}"},
-            timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, stall), read=stall),
-            retries=False,
-        )
+        self._idle: deque[http.client.HTTPConnection] = deque(maxlen=_CONNECTIONS)
+        self._buffers = threading.local()
 
     @property
     def round_trip(self) -> float:
         return self._answers.shortest
 
-    def fetch(
-        self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None, chunks: Digest = ""
-    ) -> T:
+    def fetch(self, digest: Digest, take: Callable[[Parts], T], span: Span | None = None, chunks: Digest = "") -> T:
         wanted = {} if span is None else {"Range": f"bytes={span[0]}-{sum(span) - 1}"}
         if chunks:
             wanted[CHUNKS_HEADER] = chunks
         with self._request("GET", f"/objects/{digest}", headers=wanted) as response:
-            if span is None:
-                return take(response.stream(_CHUNK))
-            if response.status != 206:
+            if span is not None and response.status != 206:
                 raise UnavailableError(f"{self.name} cannot answer for parts of objects")
-            return take(_parts(response, span[1]))
+            length = response.length if span is None else span[1]
+            if length is None:
+                raise UnavailableError(f"{self.name} does not tell how long its objects are")
+            return take(self._parts(response, length))
 
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
         body = b"".join(map(bytes.fromhex, digests))
         with self._request("POST", "/objects", body=body) as response:
-            stream = BufferedReader(cast(RawIOBase, response), _BUFFER)
+            stream = BufferedReader(cast(RawIOBase, response), PART_BYTES)
             for digest in digests:
-                (length,) = BATCH_LENGTH.unpack(b"".join(_parts(stream, BATCH_LENGTH.size)))
+                (length,) = BATCH_LENGTH.unpack(b"".join(self._parts(stream, BATCH_LENGTH.size)))
                 if length != ABSENT:
-                    receive(digest, _parts(stream, length))
+                    receive(digest, self._parts(stream, length))
             stream.detach()
+            response.read()
 
     @contextmanager
     def _request(
         self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
-    ) -> Iterator[urllib3.BaseHTTPResponse]:
-        sent = {**self._pool.headers, **(headers or {})}
-        started = time.monotonic()
-        try:
-            response = self._pool.request(method, self.name + path, body=body, headers=sent, preload_content=False)
-        except HTTPError as error:
-            raise UnavailableError(f"{self.name} does not answer", why=_describe(error)) from error
-        self._answers.note(time.monotonic() - started)
+    ) -> Iterator[http.client.HTTPResponse]:
+        connection, response = self._ask(method, self._prefix + path, body, {**self._headers, **(headers or {})})
         try:
             self._check_status(path, response)
             yield response
-            response.drain_conn()
-        except HTTPError as error:
-            raise CorruptError(f"{path} of {self.name} broke off", why=_describe(error)) from error
         finally:
-            response.release_conn()
+            if response.isclosed() and not response.will_close:
+                self._idle.append(connection)
+            else:
+                connection.close()
 
-    def _check_status(self, path: str, response: urllib3.BaseHTTPResponse) -> None:
+    def _ask(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
+        """By a connection that is idle, unless the server has closed it meanwhile, or by a new one."""
+        while True:
+            connection, is_used = self._connection()
+            started = time.monotonic()
+            try:
+                connection.request(method, path, body, headers)
+                response = connection.getresponse()
+            except (OSError, http.client.HTTPException) as error:
+                connection.close()
+                if is_used and not isinstance(error, TimeoutError):
+                    continue
+                raise UnavailableError(f"{self.name} does not answer", why=_describe(error)) from error
+            self._answers.note(time.monotonic() - started)
+            return connection, response
+
+    def _connection(self) -> tuple[http.client.HTTPConnection, bool]:
+        try:
+            return self._idle.pop(), True
+        except IndexError:
+            pass
+        host, port = self._address
+        seconds = min(_CONNECT_SECONDS, self._stall)
+        if self._tls is None:
+            connection = http.client.HTTPConnection(host, port, timeout=seconds)
+        else:
+            connection = http.client.HTTPSConnection(host, port, timeout=seconds, context=self._tls)
+        try:
+            connection.connect()
+        except OSError as error:
+            raise UnavailableError(f"{self.name} does not answer", why=_describe(error)) from error
+        connection.sock.settimeout(self._stall)
+        return connection, False
+
+    def _check_status(self, path: str, response: http.client.HTTPResponse) -> None:
         if response.status in (200, 206):
             return
-        response.drain_conn()
+        response.read()
         if response.status == 404:
             raise NotFoundError(f"{self.name} has no {path.removeprefix('/').replace('objects/', 'object ')}")
         if response.status in (401, 403):
             raise UnauthenticatedError(f"{self.name} refused the token", hint="give the worker the server's token")
         raise UnavailableError(f"{self.name} fails", why=f"it answered {response.status}")
 
+    def _parts(self, source: _Readable, length: int) -> Iterator[memoryview]:
+        """Each is good until the next one is asked for."""
+        buffer = self._buffer()
+        while length:
+            wanted = min(length, PART_BYTES)
+            filled = 0
+            while filled < wanted:
+                count = self._read_into(source, buffer[filled:wanted])
+                if not count:
+                    raise CorruptError(
+                        f"an answer of {self.name} broke off", why=f"{length - filled} bytes are missing"
+                    )
+                filled += count
+            length -= wanted
+            yield buffer[:wanted]
 
-def _parts(response: _Readable, length: int) -> Iterator[bytes]:
-    while length:
-        part = response.read(min(length, _CHUNK))
-        if not part:
-            raise CorruptError("an answer broke off", why=f"{length} bytes of an object are missing")
-        length -= len(part)
-        yield part
+    def _read_into(self, source: _Readable, buffer: memoryview) -> int:
+        try:
+            return source.readinto(buffer) or 0
+        except (OSError, http.client.HTTPException) as error:
+            raise CorruptError(f"an answer of {self.name} broke off", why=_describe(error)) from error
+
+    def _buffer(self) -> memoryview:
+        try:
+            return cast(memoryview, self._buffers.view)
+        except AttributeError:
+            self._buffers.view = memoryview(bytearray(PART_BYTES))
+            return cast(memoryview, self._buffers.view)
 
 
-def _describe(error: HTTPError) -> str:
-    return type(error).__name__.removesuffix("Error") + f": {error}"
+def _describe(error: Exception) -> str:
+    return f"{type(error).__name__.removesuffix('Error')}: {error}"

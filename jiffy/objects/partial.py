@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import JiffyError
-from jiffy.objects.base import Digest, Span
+from jiffy.objects.base import Digest, Parts, Span
 from jiffy.objects.chunks import ChunkList, read_chunk_list
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.profile import Ranges
@@ -74,12 +74,12 @@ class PartialObject:
         numbers = self._chunks.numbers(offset, end)
         arriving = self._request(numbers, self._store.streams)
         self._read_ahead(numbers)
-        data = {number: future.result() for number, future in arriving.items()}
+        unkept = {number: data for number, future in arriving.items() if (data := future.result())}
         for number in numbers:
             self._have[number] |= READ if self._have[number] else 0
-        if not arriving:
+        if not unkept:
             return os.pread(self._file, end - offset, offset)
-        return b"".join(self._piece(number, data.get(number), offset, end) for number in numbers)
+        return b"".join(self._piece(number, unkept.get(number), offset, end) for number in numbers)
 
     def prefetch(self, ranges: Ranges, cancelled: threading.Event) -> None:
         """Fetch these bytes, or all of them when no range is named, as long as it is not cancelled."""
@@ -150,22 +150,14 @@ class PartialObject:
         finally:
             self._store.release(self)
 
-    def _take_run(self, run: range, parts: Iterable[bytes]) -> None:
+    def _take_run(self, run: range, parts: Parts) -> None:
         """Each chunk is to be read as soon as it is whole. What came in an earlier try is not taken again."""
-        gathered = bytearray()
-        numbers = iter(run)
-        number = next(numbers)
-        for part in parts:
-            gathered += part
-            while number in run and len(gathered) >= (size := self._chunks.span(number)[1]):
-                chunk = bytes(memoryview(gathered)[:size])
-                del gathered[:size]
-                if not self._have[number] and number in self._arriving:
-                    self._chunks.verify(number, chunk)
-                    self._take(number, chunk)
-                number = next(numbers, -1)
+        for number, chunk in zip(run, _regroup(parts, [self._chunks.span(number)[1] for number in run]), strict=True):
+            if number in self._arriving:
+                self._chunks.verify(number, chunk)
+                self._take(number, chunk)
 
-    def _take(self, number: int, data: bytes) -> None:
+    def _take(self, number: int, data: memoryview) -> None:
         is_kept = self._write(data, self._chunks.span(number)[0])
         with self._lock:
             if is_kept:
@@ -175,9 +167,9 @@ class PartialObject:
             is_whole = is_kept and not self._missing
         if is_whole:
             self._publish()
-        future.set_result(data)
+        future.set_result(b"" if is_kept else bytes(data))
 
-    def _write(self, data: bytes, offset: int) -> bool:
+    def _write(self, data: memoryview, offset: int) -> bool:
         """A full disk does not keep the bytes from being read."""
         try:
             os.pwrite(self._file, data, offset)
@@ -292,12 +284,32 @@ class Partials:
             if partial is not None:
                 self.release(partial)
 
-    def fetch_span(self, digest: Digest, span: Span, take: Callable[[Iterable[bytes]], None]) -> None:
+    def fetch_span(self, digest: Digest, span: Span, take: Callable[[Parts], None]) -> None:
         self._tiers.fetch_span(digest, self._lists[digest], span, take)
 
     def paths(self, digest: Digest) -> tuple[Path, Path]:
         """Of a partial object's bytes, and of the map of those that are here."""
         return self._folder / digest, self._folder / f"{digest}.have"
+
+
+def _regroup(parts: Parts, sizes: Iterable[int]) -> Iterator[memoryview]:
+    """The same bytes in pieces of these sizes; a part that fits is passed on as it is."""
+    waiting = iter(parts)
+    rest = memoryview(b"")
+    for size in sizes:
+        if not rest:
+            rest = next(waiting)
+        if len(rest) >= size:
+            yield rest[:size]
+            rest = rest[size:]
+            continue
+        gathered = bytearray(rest)
+        while len(gathered) < size:
+            rest = next(waiting)
+            taken = size - len(gathered)
+            gathered += rest[:taken]
+            rest = rest[taken:]
+        yield memoryview(gathered)
 
 
 def _open_map(path: Path, length: int) -> mmap.mmap:

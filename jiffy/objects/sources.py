@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from jiffy.errors import CorruptError, InvalidError, JiffyError, NotFoundError, UnauthenticatedError, UnavailableError
-from jiffy.objects.base import Digest, Receive, Source, Span, T
+from jiffy.objects.base import Digest, Parts, Receive, Source, Span, T
 from jiffy.objects.cloud import SCHEMES, CloudObjects
 from jiffy.objects.http import HttpObjects
 
@@ -42,9 +42,7 @@ class Sources:
         """Of the source that is asked first, in seconds."""
         return self._in_turn()[0].round_trip
 
-    def fetch(
-        self, digest: Digest, take: Callable[[Iterable[bytes]], T], span: Span | None = None, chunks: Digest = ""
-    ) -> T:
+    def fetch(self, digest: Digest, take: Callable[[Parts], T], span: Span | None = None, chunks: Digest = "") -> T:
         """Hand an object, or a span of it, in parts to `take`, anew for each try, which verifies them; gives what that
         gives. Raises NotFoundError, UnauthenticatedError, UnavailableError at the deadline, CorruptError when the bytes
         stay wrong."""
@@ -58,7 +56,7 @@ class Sources:
         for source in self._in_turn():
             came: set[Digest] = set()
 
-            def note(digest: Digest, parts: Iterable[bytes], came: set[Digest] = came) -> None:
+            def note(digest: Digest, parts: Parts, came: set[Digest] = came) -> None:
                 receive(digest, parts)
                 came.add(digest)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from jiffy.errors import JiffyError, NotFoundError, UnavailableError
-from jiffy.objects.base import Digest, Span
+from jiffy.objects.base import Digest, Parts, Span
 from jiffy.objects.catalogue import Neighbours
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.memory import MemoryObject
@@ -93,7 +93,7 @@ class Tiers:
             for future in futures.values():
                 future.cancel()
 
-    def fetch_span(self, digest: Digest, chunks: Digest, span: Span, take: Callable[[Iterable[bytes]], None]) -> None:
+    def fetch_span(self, digest: Digest, chunks: Digest, span: Span, take: Callable[[Parts], None]) -> None:
         """A span of an object that is not here, to be verified by who takes it. Raises as `ensure` does."""
         self._beyond(digest).fetch(digest, take, span, chunks)
 
@@ -131,7 +131,7 @@ class Tiers:
         futures: Mapping[Digest, Future[Path]],
         cancelled: threading.Event,
     ) -> None:
-        def receive(digest: Digest, parts: Iterable[bytes]) -> None:
+        def receive(digest: Digest, parts: Parts) -> None:
             with self.local.writer() as writer:
                 for part in parts:
                     writer.write(part)
@@ -179,7 +179,7 @@ class Tiers:
             raise NotFoundError(f"no object {digest}", why="this host has no origin to fetch it from")
         return self._sources
 
-    def _store(self, digest: Digest, parts: Iterable[bytes]) -> None:
+    def _store(self, digest: Digest, parts: Parts) -> None:
         with self.local.writer() as writer:
             for part in parts:
                 writer.write(part)
@@ -191,7 +191,7 @@ def _read_ahead(round_trip: float) -> int:
     return min(_MOST_AHEAD, int(_LEAST_AHEAD * max(1.0, round_trip / _NEAR_SECONDS)))
 
 
-def _gather(digest: Digest, parts: Iterable[bytes]) -> int:
+def _gather(digest: Digest, parts: Parts) -> int:
     memory = MemoryObject()
     try:
         for part in parts:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from jiffy.errors import CorruptError, InvalidError, NotFoundError, UnauthenticatedError, UnavailableError
+from jiffy.objects.base import Parts
 from jiffy.objects.http import HttpObjects
 from jiffy.objects.sources import Sources, open_sources
 from tests.objects.origin import Origin, serve_origin
@@ -35,7 +36,7 @@ def sources(near: Origin, far: Origin) -> Sources:
 
 
 def fetch(sources: Sources, digest: str) -> bytes:
-    def take(parts: Iterable[bytes]) -> bytes:
+    def take(parts: Parts) -> bytes:
         data = b"".join(parts)
         verify(digest, data)
         return data
@@ -51,7 +52,7 @@ def verify(digest: str, data: bytes) -> None:
 def fetch_many(sources: Sources) -> dict[str, bytes]:
     came: dict[str, bytes] = {}
 
-    def receive(digest: str, parts: Iterable[bytes]) -> None:
+    def receive(digest: str, parts: Parts) -> None:
         came[digest] = b"".join(parts)
 
     sources.fetch_many(DIGESTS, receive)
@@ -120,7 +121,7 @@ def test_a_span_is_fetched_again_when_it_is_wrong(sources: Sources, near: Origin
     near.faults = ["flip"]
     wanted = CONTENTS[digest][100:200]
 
-    def take(parts: Iterable[bytes]) -> bytes:
+    def take(parts: Parts) -> bytes:
         data = b"".join(parts)
         if data != wanted:
             raise CorruptError("wrong bytes")

@@ -1,0 +1,38 @@
+"""The benchmarks of the filesystem work; what they measure is nobody's pass or fail."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.cli.test_commands import jiffy
+from tests.servers import ServerUnderTest
+
+pytestmark = pytest.mark.root
+
+
+def run(server: ServerUnderTest, name: str) -> list[dict[str, Any]]:
+    outcome = jiffy("bench", name, "--smoke", "--json", "--data", str(server.data.root))
+    assert outcome.code == 0, outcome.output
+    assert not (server.data.root / "bench").exists()
+    figures: list[dict[str, Any]] = json.loads(outcome.output)["figures"]
+    assert all(figure["value"] > 0 and figure["peer_value"] > 0 for figure in figures)
+    return figures
+
+
+def test_a_large_file_is_read_cold_and_cached(server: ServerUnderTest) -> None:
+    assert [figure["peer"] for figure in run(server, "throughput")] == [
+        "curl, 4 ranges to files",
+        *["ext4, cached"] * 2,
+    ]
+
+
+def test_names_are_looked_up_beside_a_plain_copy(server: ServerUnderTest) -> None:
+    assert len(run(server, "metadata")) == 4
+
+
+def test_indexes_are_measured_as_they_grow(server: ServerUnderTest) -> None:
+    names = {figure["name"] for figure in run(server, "index")}
+    assert {"1000 entries, mount", "3000 entries, bytes of the index"} <= names
