@@ -40,7 +40,7 @@ _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
 @dataclass(frozen=True, slots=True)
-class _Image:
+class Image:
     """`indexes`, and what is made of each: bottom first."""
 
     indexes: tuple[str, ...]
@@ -65,7 +65,7 @@ def run(data: DataDirectory, samples: int) -> Report:
     objects = LocalObjects(data.objects, data.incoming)
     with scratch_directory(data) as scratch:
         make_base(server, scratch)
-        image = asyncio.run(_make_image(data, objects, scratch.root / "packages"))
+        image = asyncio.run(make_image(data, objects, scratch.root / "packages", _PACKAGES))
         copy = scratch.root / "copy"
         indexes = [Index.from_file(objects.path(index)) for index in image.indexes]
         unpack(indexes, objects, copy)
@@ -87,7 +87,7 @@ def _compare(
     scratch: DataDirectory,
     far: Far,
     token: Path,
-    image: _Image,
+    image: Image,
     profile: str,
     bundle: Path,
     samples: int,
@@ -147,7 +147,7 @@ def _compare_requests(name: str, plain: list[_Cold], profiled: list[_Cold]) -> l
     ]
 
 
-def _start_cold(scratch: DataDirectory, origin: Origin, far: Far, image: _Image, profile: str) -> _Cold:
+def _start_cold(scratch: DataDirectory, origin: Origin, far: Far, image: Image, profile: str) -> _Cold:
     forget_objects(scratch)
 
     async def start() -> Start:
@@ -162,7 +162,7 @@ def _start_cold(scratch: DataDirectory, origin: Origin, far: Far, image: _Image,
     return _Cold(measured, far.requests(), len(files), sum(path.stat().st_blocks * 512 for path in files))
 
 
-def _record(scratch: DataDirectory, origin: Origin, objects: LocalObjects, image: _Image) -> str:
+def _record(scratch: DataDirectory, origin: Origin, objects: LocalObjects, image: Image) -> str:
     """Have the origin hold the program's profile; gives its digest."""
 
     async def record() -> Profile:
@@ -174,13 +174,13 @@ def _record(scratch: DataDirectory, origin: Origin, objects: LocalObjects, image
     return objects.put(encode_profile(asyncio.run(record())))
 
 
-async def _make_image(data: DataDirectory, objects: LocalObjects, folder: Path) -> _Image:
+async def make_image(data: DataDirectory, objects: LocalObjects, folder: Path, packages: Sequence[str]) -> Image:
     """The base with packages on top."""
     base, base_layer = await find_base(data)
     tree, scratch = folder / "tree", folder / "scratch"
     scratch.mkdir(parents=True)
     target = tree / "usr/local/lib" / f"python{_PYTHON}" / "dist-packages"
-    await run_pip("install", "--target", str(target), "--no-compile", "--only-binary", ":all:", *_PACKAGES)
+    await run_pip("install", "--target", str(target), "--no-compile", "--only-binary", ":all:", *packages)
     await Compiler(_PYTHON, base, objects).compile(tree, scratch)
     with objects.batch() as batch:
         entries = import_folder(tree, batch)
@@ -190,7 +190,7 @@ async def _make_image(data: DataDirectory, objects: LocalObjects, folder: Path) 
         layer, _ = writer.publish()
     indexes = (base, objects.put(index))
     catalogues = tuple(_write_catalogue(objects, each) for each in indexes)
-    return _Image(indexes, (base_layer, layer), catalogues, tuple(_map_chunks(objects, each) for each in indexes))
+    return Image(indexes, (base_layer, layer), catalogues, tuple(_map_chunks(objects, each) for each in indexes))
 
 
 def _map_chunks(objects: LocalObjects, index: str) -> str:

@@ -55,11 +55,13 @@ def forget_objects(scratch: DataDirectory) -> None:
 
 
 class Starts:
-    """Starts containers on a host and hears what they tell. `recorded` is what the last recorded start read."""
+    """Starts containers on a host and hears what they tell. `recorded` is what the last recorded start read, `failed` counts
+    containers that ended with an error."""
 
     def __init__(self) -> None:
         self.recorded: Profile = {}
         self.host: Host | None = None
+        self.failed = 0
         self._serial = itertools.count()
         self._first_byte_at = 0.0
         self._phases: dict[str, float] = {}
@@ -75,6 +77,7 @@ class Starts:
                 self.recorded = event.objects
             case ContainerExited():
                 self._exit = event
+                self.failed += event.exit_code != 0
 
     async def measure(
         self,

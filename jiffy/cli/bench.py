@@ -15,7 +15,7 @@ from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, NotFoundError
 
 _SAMPLES: Final = 10
-_NAMES: Final = ("start", "coldstart", "throughput", "metadata", "index")
+_NAMES: Final = ("start", "coldstart", "throughput", "metadata", "index", "memory")
 
 
 @click.command()

@@ -81,5 +81,8 @@ async def _serve(application: web.Application, host: str, port: int, marker: Mar
 async def _tend(marker: Marker, evictor: Evictor) -> None:
     while True:
         await asyncio.sleep(_TEND_SECONDS)
-        await asyncio.to_thread(evictor.run)
-        await asyncio.to_thread(marker.sync)
+        try:
+            await asyncio.to_thread(evictor.run)
+            await asyncio.to_thread(marker.sync)
+        except OSError as error:
+            click.echo(f"the cache could not be tended: {error}", err=True)

@@ -72,7 +72,7 @@ class Prefetches:
         if digest in self._known:
             return
         try:
-            self._tiers.neighbours.add(read_catalogue(self._tiers.ensure(digest).read_bytes()))
+            self._tiers.neighbours.add(read_catalogue(self._tiers.read(digest)))
             self._known.add(digest)
         except JiffyError as error:
             logger.info("nothing is read ahead: %s", error)
@@ -81,7 +81,7 @@ class Prefetches:
         """The lists follow at once: a large file that is opened needs its own."""
         try:
             if digest not in self._known:
-                lists = read_chunk_map(self._tiers.ensure(digest).read_bytes())
+                lists = read_chunk_map(self._tiers.read(digest))
                 self._partials.learn(lists)
                 self._known.add(digest)
                 done()
@@ -94,7 +94,7 @@ class Prefetches:
     def _prefetch(self, name: str, profile: Digest, cancelled: threading.Event) -> None:
         """Small objects first: many are waited for, and of large ones parts will do."""
         try:
-            wanted = read_profile(self._tiers.ensure(profile).read_bytes())
+            wanted = read_profile(self._tiers.read(profile))
             self._partials.await_maps()
             large = {digest: ranges for digest, ranges in wanted.items() if self._partials.knows(digest)}
             with ThreadPoolExecutor(_LARGE_AT_ONCE, thread_name_prefix="prefetch-large") as pool:

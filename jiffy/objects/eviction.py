@@ -11,6 +11,7 @@ import json
 import logging
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -55,6 +56,7 @@ class LayerUse:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._lock = threading.Lock()
         try:
             self._times: dict[Digest, float] = {
                 key: float(value) for key, value in json.loads(path.read_text()).items()
@@ -64,21 +66,27 @@ class LayerUse:
 
     def note(self, layers: Iterable[Digest]) -> None:
         """They are part of a root now."""
-        self._times.update(dict.fromkeys(layers, time.time()))
+        with self._lock:
+            self._times.update(dict.fromkeys(layers, time.time()))
 
     def save(self) -> None:
         temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps(self._times))
+        with self._lock:
+            text = json.dumps(self._times)
+        temporary.write_text(text)
         temporary.rename(self._path)
 
     def last_used(self, local: LocalObjects) -> Mapping[Digest, float]:
         """When each object of those layers was last used; layers that are not here any more are forgotten."""
         used: dict[Digest, float] = {}
-        for layer, seconds in list(self._times.items()):
+        with self._lock:
+            times = dict(self._times)
+        for layer, seconds in times.items():
             try:
                 image = local.path(layer).read_bytes()
             except FileNotFoundError:
-                del self._times[layer]
+                with self._lock:
+                    self._times.pop(layer, None)
                 continue
             for digest in (layer, *_listed(image)):
                 used[digest] = max(seconds, used.get(digest, 0.0))

@@ -42,6 +42,7 @@ _GAP: Final = 3
 _LONGEST_WINDOW: Final = 32
 _RECENT: Final = 8
 _MAP_SECONDS: Final = 0.5
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class PartialObject:
@@ -57,6 +58,7 @@ class PartialObject:
         self._recent: list[int] = []
         self._window = 0
         self._is_advised = False
+        self._is_unkept = False
         self._path, self._map_path = store.paths(digest)
         if not self._path.exists():
             self._map_path.unlink(missing_ok=True)
@@ -170,13 +172,15 @@ class PartialObject:
         future.set_result(b"" if is_kept else bytes(data))
 
     def _write(self, data: memoryview, offset: int) -> bool:
-        """A full disk does not keep the bytes from being read."""
+        """A disk that is full, which may take a part of it, or that fails does not keep the bytes from being read."""
+        written = 0
         try:
-            os.pwrite(self._file, data, offset)
+            while written < len(data):
+                written += os.pwrite(self._file, data[written:], offset + written)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            logger.warning("the disk is full: a part of %s is not kept", self.digest)
+            if not self._is_unkept:
+                logger.warning("parts of %s are not kept: %s", self.digest, error)
+            self._is_unkept = True
             return False
         return True
 
@@ -188,7 +192,7 @@ class PartialObject:
             return
         target = self._store.local.path(self.digest)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # it was dropped from the cache meanwhile
+        with contextlib.suppress(FileNotFoundError):  # dropped from the cache meanwhile, or a map in memory
             os.utime(self._map_path)
             self._path.rename(target)
 
@@ -250,7 +254,7 @@ class Partials:
             self.await_maps()
         if (its_list := self._lists.get(digest)) is None:
             return None
-        chunks = read_chunk_list(self._tiers.ensure(its_list).read_bytes())
+        chunks = read_chunk_list(self._tiers.read(its_list))
         with self._lock:
             if self.local.has(digest):
                 return None
@@ -313,11 +317,17 @@ def _regroup(parts: Parts, sizes: Iterable[int]) -> Iterator[memoryview]:
 
 
 def _open_map(path: Path, length: int) -> mmap.mmap:
-    """A byte for each chunk, shared with the file, so that it outlives this process."""
+    """A byte for each chunk, shared with the file, so that it outlives this process. Its room is taken at once: writing to
+    a mapping for which a full disk has none would kill the process. Where there is none the map is in memory alone."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        os.ftruncate(descriptor, length)
+        os.posix_fallocate(descriptor, 0, length)
         return mmap.mmap(descriptor, length)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        path.unlink()
+        return mmap.mmap(-1, length)
     finally:
         os.close(descriptor)
 

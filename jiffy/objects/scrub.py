@@ -101,9 +101,7 @@ def _overwrite(path: Path, source: int) -> None:
     try:
         offset = 0
         while offset < size:
-            data = os.pread(source, _CHUNK, offset)
-            os.pwrite(target, data, offset)
-            offset += len(data)
+            offset += os.pwrite(target, os.pread(source, _CHUNK, offset), offset)
         os.ftruncate(target, size)
         os.fsync(target)
     finally:

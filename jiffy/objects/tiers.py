@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import JiffyError, NotFoundError, UnavailableError
+from jiffy.errors import ExhaustedError, JiffyError, NotFoundError, UnavailableError
 from jiffy.objects.base import Digest, Parts, Span
 from jiffy.objects.catalogue import Neighbours
 from jiffy.objects.local import LocalObjects
@@ -96,6 +97,15 @@ class Tiers:
     def fetch_span(self, digest: Digest, chunks: Digest, span: Span, take: Callable[[Parts], None]) -> None:
         """A span of an object that is not here, to be verified by who takes it. Raises as `ensure` does."""
         self._beyond(digest).fetch(digest, take, span, chunks)
+
+    def read(self, digest: Digest) -> bytes:
+        """The content of a small object, whether or not the disk has room for it. Raises as `ensure` does."""
+        try:
+            return self.ensure(digest).read_bytes()
+        except ExhaustedError:
+            with os.fdopen(self.fetch_to_memory(digest), "rb") as memory:
+                memory.seek(0)
+                return memory.read()
 
     def fetch_to_memory(self, digest: Digest) -> int:
         """A descriptor of the object in memory, for when the disk has no room for it. Raises as `ensure` does."""

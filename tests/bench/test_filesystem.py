@@ -36,3 +36,7 @@ def test_names_are_looked_up_beside_a_plain_copy(server: ServerUnderTest) -> Non
 def test_indexes_are_measured_as_they_grow(server: ServerUnderTest) -> None:
     names = {figure["name"] for figure in run(server, "index")}
     assert {"1000 entries, mount", "3000 entries, bytes of the index"} <= names
+
+
+def test_the_daemons_memory_is_taken_while_containers_start(server: ServerUnderTest) -> None:
+    assert [figure["peer_value"] for figure in run(server, "memory")] == [100.0]

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from jiffy.fs.mount import mount_tmpfs, unmount
 from jiffy.fs.prefetch import Request
 from jiffy.objects.chunks import CHUNK, encode_chunk_map, list_chunks
 from jiffy.objects.profile import encode_profile
@@ -30,16 +31,37 @@ DIGEST = hashlib.sha256(DATA).hexdigest()
 @pytest.fixture
 async def large(tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
     """A host that knows the chunks of one more file, `huge`."""
-    path = tmp_path / "huge"
-    path.write_bytes(DATA)
     async with cold_host(tmp_path, origin, {"huge": DATA}) as host:
-        host.origin.objects[DIGEST] = DATA
-        chunk_list = put(host, list_chunks(path).encode())
-        host.mount.tell(Request.CHUNK_MAP, put(host, encode_chunk_map([(DIGEST, chunk_list)])))
+        chunk_list = tell_of_chunks(host, tmp_path)
         async with asyncio.timeout(10):
             while not host.objects.has(chunk_list):
                 await asyncio.sleep(0.01)
         yield host
+
+
+@pytest.fixture(params=[16, 400], ids=["no room", "room for some"])
+async def full(request: pytest.FixtureRequest, tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
+    """The same, with room for so many pages."""
+    store = tmp_path / "store"
+    store.mkdir()
+    mount_tmpfs(store, size=request.param * 4096)
+    try:
+        async with cold_host(tmp_path, origin, {"huge": DATA}) as host:
+            tell_of_chunks(host, tmp_path)
+            await asyncio.sleep(0.2)
+            yield host
+    finally:
+        unmount(store)
+
+
+def tell_of_chunks(host: ColdHost, tmp_path: Path) -> str:
+    """Gives the digest of the list."""
+    path = tmp_path / "huge"
+    path.write_bytes(DATA)
+    host.origin.objects[DIGEST] = DATA
+    chunk_list = put(host, list_chunks(path).encode())
+    host.mount.tell(Request.CHUNK_MAP, put(host, encode_chunk_map([(DIGEST, chunk_list)])))
+    return chunk_list
 
 
 def put(host: ColdHost, data: bytes) -> str:
@@ -171,3 +193,11 @@ async def test_a_fault_in_the_middle_is_outlived(large: ColdHost, fault: str) ->
 
 async def test_a_file_without_a_list_is_fetched_whole(large: ColdHost) -> None:
     assert await asyncio.to_thread((large.root / "large").read_bytes) == CONTENTS["large"]
+
+
+async def test_a_full_disk_keeps_nobody_from_reading_it(full: ColdHost) -> None:
+    pid = full.mount.pid
+    places = [50 * CHUNK + 5, 3 * CHUNK, 30 * CHUNK]
+    assert await asyncio.to_thread(read_at, full.root / "huge", places) == [DATA[place:][:4096] for place in places]
+    assert await asyncio.to_thread((full.root / "huge").read_bytes) == DATA
+    assert full.mount.pid == pid
