@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from jiffy.objects.base import ABSENT, BATCH_LENGTH, DIGEST_BYTES
+
+_QUIET_SECONDS = 0.2
 
 
 class Origin:
@@ -25,6 +28,14 @@ class Origin:
         """Ends the faults named `hang`."""
 
         self.url = ""
+
+    def settle(self) -> int:
+        """Wait until nothing was asked for a while, as what is read ahead comes later; gives the number of requests."""
+        seen = -1
+        while seen != len(self.requests):
+            seen = len(self.requests)
+            time.sleep(_QUIET_SECONDS)
+        return seen
 
     def next_fault(self, path: str) -> str:
         with self.lock:

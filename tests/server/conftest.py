@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,23 @@ from grpclib.client import Channel
 from modal_proto import api_grpc
 
 from jiffy.datadir import DataDirectory
+from jiffy.objects.local import LocalObjects
 from jiffy.server.listeners import open_listener
 from jiffy.server.serve import Listeners, run_server
+from jiffy.store.stores import Stores, open_stores
+from tests.objects.conftest import make_objects
+
+
+@pytest.fixture
+def objects(tmp_path: Path) -> LocalObjects:
+    return make_objects(tmp_path / "store")
+
+
+@pytest.fixture
+def stores(tmp_path: Path) -> Iterator[Stores]:
+    opened = open_stores(tmp_path / "jiffy.db")
+    yield opened
+    opened.close()
 
 
 @dataclass

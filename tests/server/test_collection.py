@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from modal_proto import api_pb2
@@ -18,23 +16,10 @@ from jiffy.store.calls import Call
 from jiffy.store.functions import StoredFunction
 from jiffy.store.images import ImageContent
 from jiffy.store.mounts import Mount
-from jiffy.store.stores import Stores, open_stores
-from tests.objects.conftest import make_objects
+from jiffy.store.stores import Stores
 
 HOUR = 3600.0
 LONG_AGO = 30 * 24 * HOUR
-
-
-@pytest.fixture
-def objects(tmp_path: Path) -> LocalObjects:
-    return make_objects(tmp_path / "store")
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Iterator[Stores]:
-    opened = open_stores(tmp_path / "jiffy.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture

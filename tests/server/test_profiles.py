@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from jiffy.image.index import Entry, Index, Kind, encode_index
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.profile import read_profile, whole
 from jiffy.server.profiles import Profiles, Start
-from jiffy.store.stores import Stores, open_stores
-from tests.objects.conftest import make_objects
+from jiffy.store.stores import Stores
 
 A, B, C = ("a" * 64, "b" * 64, "c" * 64)
-
-
-@pytest.fixture
-def objects(tmp_path: Path) -> LocalObjects:
-    return make_objects(tmp_path / "store")
-
-
-@pytest.fixture
-def stores(tmp_path: Path) -> Iterator[Stores]:
-    opened = open_stores(tmp_path / "jiffy.db")
-    yield opened
-    opened.close()
 
 
 @pytest.fixture
