@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,12 @@ def default_data_directory() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/jiffy")
     return Path(os.environ.get("XDG_DATA_HOME", "~/.local/share")).expanduser() / "jiffy"
+
+
+def read_token(path: Path) -> str:
+    """`id:secret` from a token file."""
+    token = json.loads(path.read_text())
+    return f"{token['token_id']}:{token['token_secret']}"
 
 
 @dataclass(frozen=True, slots=True)

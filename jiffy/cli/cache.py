@@ -15,13 +15,12 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from jiffy.cli.running import data_option
-from jiffy.datadir import DataDirectory
+from jiffy.datadir import DataDirectory, read_token
 from jiffy.errors import NotFoundError
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.scrub import Findings, Scrubber
 from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
-from jiffy.worker.connection import read_token
 
 _AS_FAST_AS_IT_GOES: Final = 1e12
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from jiffy.cli.running import data_option, find_server
+from jiffy.cli.running import ask_server, data_option, find_server
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnavailableError
 
@@ -22,17 +20,14 @@ from jiffy.errors import UnavailableError
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def gc(data: Path, dry_run: bool, grace: int, as_json: bool) -> None:
     """Remove objects of the server that no image, mount, profile or blob refers to. The server does so by itself, too."""
-    server = find_server(DataDirectory(data))
-    request = urllib.request.Request(
-        f"{server.http_url}/collect",
-        data=json.dumps({"grace": grace, "dry_run": dry_run}).encode(),
-        headers={"Authorization": f"Bearer {server.token_id}:{server.token_secret}"},
-    )
+    directory = DataDirectory(data)
+    url = find_server(directory).http_url
+    wanted = {"grace": grace, "dry_run": dry_run}
     try:
-        with Console(stderr=True).status("collecting"), urllib.request.urlopen(request) as answer:
-            found = json.load(answer)
-    except urllib.error.HTTPError as error:
-        raise UnavailableError("nothing was collected", why=error.read().decode(errors="replace").strip()) from error
+        with Console(stderr=True).status("collecting"):
+            found = ask_server(url, directory.token, "/collect", wanted, timeout=None)
+    except UnavailableError as error:
+        raise UnavailableError("nothing was collected", why=str(error)) from error
     if as_json:
         click.echo(json.dumps(found))
         return

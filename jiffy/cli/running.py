@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from jiffy.datadir import DataDirectory, default_data_directory
+from jiffy.datadir import DataDirectory, default_data_directory, read_token
 from jiffy.errors import NotFoundError, UnavailableError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,13 +61,14 @@ def find_server(data: DataDirectory) -> RunningServer:
     )
 
 
-def ask_server(url: str, token_file: Path, path: str) -> Any:
-    """What the server at an HTTP address answers for a path, as JSON values. Raises NotFoundError with its words, or
-    UnavailableError."""
+def ask_server(url: str, token_file: Path, path: str, given: object = None, timeout: float | None = 300) -> Any:
+    """What the server at an HTTP address answers for a path, and for the JSON values that it is given there. Raises
+    NotFoundError with its words, or UnavailableError."""
+    body = None if given is None else json.dumps(given).encode()
     try:
-        token = json.loads(token_file.read_text())
-        headers = {"Authorization": f"Bearer {token['token_id']}:{token['token_secret']}"}
-        with urllib.request.urlopen(urllib.request.Request(url + path, headers=headers), timeout=300) as answer:
+        headers = {"Authorization": f"Bearer {read_token(token_file)}"}
+        request = urllib.request.Request(url + path, data=body, headers=headers)
+        with urllib.request.urlopen(request, timeout=timeout) as answer:
             return json.load(answer)
     except urllib.error.HTTPError as error:
         words = error.read().decode(errors="replace").strip()

@@ -12,7 +12,7 @@ import click
 from aiohttp import web
 
 from jiffy.cli.running import data_option
-from jiffy.datadir import DataDirectory
+from jiffy.datadir import DataDirectory, read_token
 from jiffy.errors import UnavailableError
 from jiffy.locks import hold_lock
 from jiffy.objects.eviction import Evictor, LayerUse, Limits
@@ -22,7 +22,6 @@ from jiffy.objects.recovery import Marker
 from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
 from jiffy.server.zone import Zone
-from jiffy.worker.connection import read_token
 
 _TEND_SECONDS: Final = 10.0
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import errno
-import json
 import logging
 import os
 import re
@@ -28,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from jiffy.datadir import DataDirectory
+from jiffy.datadir import DataDirectory, read_token
 from jiffy.errors import ExhaustedError, JiffyError, NotFoundError
 from jiffy.fs import wire
 from jiffy.fs.contents import Content, FileContent, PartialContent
@@ -301,7 +300,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s lazy: %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    token = read_token(arguments.token_file)
+    token = read_token(arguments.token_file) if arguments.token_file is not None else ""
     sources = open_sources(arguments.sources, token, deadline=_PATIENCE)
     data = DataDirectory(arguments.data)
     tiers = Tiers(LocalObjects(data.objects, data.incoming, durable=sources is None), sources)
@@ -312,14 +311,6 @@ def main() -> None:
     control = socket.socket(fileno=arguments.control_fd)
     threading.Thread(target=Prefetches(tiers, partials).obey, args=(control,), daemon=True).start()
     _run(layer, arguments.fuse_fds, successor=arguments.successor)
-
-
-def read_token(path: Path | None) -> str:
-    """`id:secret` from a token file."""
-    if path is None:
-        return ""
-    token = json.loads(path.read_text())
-    return f"{token['token_id']}:{token['token_secret']}"
 
 
 def _run(layer: LazyLayer, descriptors: list[int], *, successor: bool) -> None:

@@ -14,13 +14,13 @@ from typing import Final
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import WorkerConnected, WorkerReported
-from jiffy.datadir import DataDirectory
+from jiffy.datadir import DataDirectory, read_token
 from jiffy.identifiers import random_id
 from jiffy.locks import hold_lock
 from jiffy.objects.eviction import Limits
 from jiffy.runtime import cgroups
 from jiffy.runtime.network import GATEWAY
-from jiffy.worker.connection import Connection, local_server, read_token
+from jiffy.worker.connection import Connection, local_server
 from jiffy.worker.container import Container
 from jiffy.worker.host import GRPC_PORT, HTTP_PORT, Host, Origin, open_host
 

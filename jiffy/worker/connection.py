@@ -19,6 +19,7 @@ import aiohttp
 from jiffy.core.actions import Action
 from jiffy.core.events import ContainerExited, Event, LogWritten, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe, read_action
+from jiffy.datadir import read_token
 from jiffy.errors import InvalidError, UnauthenticatedError
 
 logger = logging.getLogger(__name__)
@@ -167,12 +168,6 @@ class Connection:
 def local_server(address: Path, token: Path) -> tuple[str, str]:
     """The address and token of the server that shares this worker's data directory."""
     return json.loads(address.read_text())["http_url"], read_token(token)
-
-
-def read_token(path: Path) -> str:
-    """`id:secret` from a token file."""
-    token = json.loads(path.read_text())
-    return f"{token['token_id']}:{token['token_secret']}"
 
 
 def _log_size(event: Event) -> int:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.core.events import Event
-from jiffy.datadir import DataDirectory
+from jiffy.datadir import DataDirectory, read_token
 from jiffy.fs.lazy_mount import LazyMount
 from jiffy.fs.mount import private_mount_namespace
 from jiffy.objects.eviction import NO_LIMITS, Evictor, LayerUse, Limits
@@ -32,7 +32,6 @@ from jiffy.runtime.kernel import require_kernel
 from jiffy.runtime.network import GATEWAY, ContainerNetwork
 from jiffy.runtime.oci import Runtime, choose_runtime, hide_empty_hierarchy
 from jiffy.runtime.process import adopt_orphans
-from jiffy.worker.connection import read_token
 from jiffy.worker.roots import Roots
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from jiffy.datadir import DataDirectory
+from jiffy.datadir import DataDirectory, read_token
 from jiffy.errors import UnsupportedError
 from jiffy.fs.lazy_mount import LazyMount
 from jiffy.fs.mount import bind_mount, unmount
@@ -24,7 +24,6 @@ from jiffy.objects.recovery import Marker
 from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
 from jiffy.runtime.kernel import require_kernel
-from jiffy.worker.connection import read_token
 from jiffy.worker.roots import Roots
 
 _ROOT: Final = "root"

@@ -10,12 +10,29 @@ import pytest
 
 from jiffy.objects.local import LocalObjects
 from tests.cli.test_commands import jiffy
+from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
 pytestmark = pytest.mark.root
 
+PROGRAM = """
+    import modal
 
-def test_garbage_is_told_then_removed_and_programs_still_run(server: ServerUnderTest) -> None:
+    app = modal.App("collected", image=modal.Image.debian_slim())
+
+    @app.function()
+    def work():
+        import fractions
+        return 1
+
+    @app.local_entrypoint()
+    def main():
+        print(work.remote())
+"""
+
+
+def test_garbage_is_told_then_removed_and_programs_still_run(server: ServerUnderTest, program: ProgramFolder) -> None:
+    assert server.run(program(PROGRAM)).code == 0
     objects = LocalObjects(server.data.objects, server.data.incoming)
     digest = objects.put(b"nobody refers to this")
     os.utime(objects.path(digest), (time.time() - 30 * 86400,) * 2)
@@ -25,8 +42,8 @@ def test_garbage_is_told_then_removed_and_programs_still_run(server: ServerUnder
     assert objects.has(digest)
     assert json.loads(jiffy(*arguments).output)["removed"] >= 1
     assert not objects.has(digest)
-    kept = told["kept"]
-    assert json.loads(jiffy(*arguments, "--dry-run").output)["kept"] == kept > 0
+    assert json.loads(jiffy(*arguments, "--dry-run").output)["kept"] == told["kept"] > 0
+    assert server.run(program(PROGRAM)).code == 0
 
 
 def test_a_grace_that_would_hit_uploads_is_refused(server: ServerUnderTest) -> None:
