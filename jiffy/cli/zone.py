@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 from pathlib import Path
 from typing import Final
@@ -21,6 +20,7 @@ from jiffy.objects.partial import Partials
 from jiffy.objects.recovery import Marker
 from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
+from jiffy.periodic import repeat
 from jiffy.server.zone import Zone
 
 _TEND_SECONDS: Final = 10.0
@@ -69,19 +69,12 @@ async def _serve(application: web.Application, host: str, port: int, marker: Mar
         await runner.cleanup()
         raise UnavailableError(f"cannot listen on {host}:{port}", why=str(error.strerror or error)) from error
     click.echo(f"jiffy keeps objects at http://{host}:{port}")
-    tending = asyncio.ensure_future(_tend(marker, evictor))
+    jobs = [
+        asyncio.ensure_future(repeat(_TEND_SECONDS, evictor.run, "dropping objects from the cache")),
+        asyncio.ensure_future(repeat(_TEND_SECONDS, marker.sync, "syncing the cache")),
+    ]
     await ended.wait()
-    tending.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await tending
+    for job in jobs:
+        job.cancel()
+    await asyncio.gather(*jobs, return_exceptions=True)
     await runner.cleanup()
-
-
-async def _tend(marker: Marker, evictor: Evictor) -> None:
-    while True:
-        await asyncio.sleep(_TEND_SECONDS)
-        try:
-            await asyncio.to_thread(evictor.run)
-            await asyncio.to_thread(marker.sync)
-        except OSError as error:
-            click.echo(f"the cache could not be tended: {error}", err=True)

@@ -259,10 +259,19 @@ class LazyLayer:
         with self._lock:
             _, content = self._handles.get(handle, (0, None))
         if content is None:  # opened by a daemon that died
-            content, _ = self._find_content(node)
-            with self._lock:
-                self._handles[handle] = (node, content)
+            content = self._reopen(node, handle)
         return content.read(offset, size)
+
+    def _reopen(self, node: int, handle: int) -> Content:
+        """Two reads of one handle may come here at once."""
+        with self._opening[node]:
+            with self._lock:
+                _, content = self._handles.get(handle, (0, None))
+            if content is None:
+                content, _ = self._find_content(node)
+                with self._lock:
+                    self._handles[handle] = (node, content)
+            return content
 
     def _release(self, node: int, handle: int) -> None:
         """A handle that a dead daemon gave out was read through it, unless the node has a backing."""

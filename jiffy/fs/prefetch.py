@@ -45,7 +45,6 @@ class Prefetches:
         self._partials = partials
         self._cancellations: dict[str, threading.Event] = {}
         self._known: set[Digest] = set()
-        self._maps_lock = threading.Lock()
 
     def obey(self, control: socket.socket) -> None:
         """Do what is asked for until the other end of the socket is closed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import struct
 from collections import deque
@@ -32,6 +33,10 @@ CHUNKS_HEADER: Final = "X-Jiffy-Chunks"
 """Of a request for a span of a large object: the digest of its chunk list, for a cache that has nothing of it yet."""
 
 ABSENT: Final = 2**64 - 1
+
+NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
+"""What the errors of a full disk have as their number."""
+
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 

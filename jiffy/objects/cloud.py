@@ -6,7 +6,6 @@ AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, AZURE_STORAGE_ACCOUNT_NAME ...
 
 from __future__ import annotations
 
-import errno
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,7 +18,6 @@ from typing import Any, Final
 from jiffy.errors import (
     CorruptError,
     InvalidError,
-    JiffyError,
     NotFoundError,
     UnauthenticatedError,
     UnavailableError,
@@ -51,8 +49,8 @@ class CloudObjects:
         with self._explain(digest):
             started = time.monotonic()
             result = self._obstore.get(self._store, object_path(digest), options=options)
-            self._answers.note(time.monotonic() - started)
-            return take(self._parts(digest, result, result.meta["size"] if span is None else span[1]))
+        self._answers.note(time.monotonic() - started)
+        return take(self._parts(digest, result, result.meta["size"] if span is None else span[1]))
 
     def fetch_many(self, digests: Sequence[Digest], receive: Receive) -> None:
         """A bucket answers for one object at a time: many requests are under way at once."""
@@ -110,7 +108,12 @@ class CloudObjects:
 
     def _parts(self, digest: Digest, result: Any, size: int) -> Iterator[memoryview]:
         left = size
-        for part in result.stream(min_chunk_size=PART_BYTES):
+        stream = iter(result.stream(min_chunk_size=PART_BYTES))
+        while True:
+            with self._explain(digest):
+                part = next(stream, None)
+            if part is None:
+                break
             left -= len(part)
             yield memoryview(part)
         if left:
@@ -134,13 +137,9 @@ class CloudObjects:
         """obstore's errors have a class for each kind, and a long text of which the first line is for people."""
         try:
             yield
-        except JiffyError:
-            raise
         except FileNotFoundError as error:
             raise NotFoundError(f"{self.name} has no object {digest}") from error
         except (self._obstore.exceptions.BaseError, OSError) as error:
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise
             why = str(error).partition("\n")[0]
             if type(error).__name__ in _WIRE_ERRORS:
                 raise UnauthenticatedError(f"{self.name} refused the credentials", why=why) from error

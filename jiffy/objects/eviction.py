@@ -44,11 +44,10 @@ NO_LIMITS: Final = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Evicted:
-    """Counts and bytes: what was dropped, and what is still there."""
+    """The number and bytes of the objects that were dropped."""
 
     objects: int
     size: int
-    left: int
 
 
 class LayerUse:
@@ -113,7 +112,7 @@ class Evictor:
         """Drop what has to be dropped. The map of a partial object goes first: without its file it would lie."""
         self._use.save()
         if not self._limits.size and self._lacking_room() <= 0:
-            return Evicted(0, 0, 0)
+            return Evicted(0, 0)
         files = sorted(self._files(), key=lambda file: file.used)
         total = sum(file.size for file in files)
         excess = max(total - self._limits.size if self._limits.size else 0, self._lacking_room())
@@ -126,7 +125,7 @@ class Evictor:
         size = sum(file.size for file in dropped)
         if dropped:
             logger.info("%d objects dropped from the cache, %d bytes", len(dropped), size)
-        return Evicted(len(dropped), size, total - size)
+        return Evicted(len(dropped), size)
 
     def _drop_maps(self) -> None:
         """Those of objects that became whole, and are not here any more."""

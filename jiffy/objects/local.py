@@ -6,8 +6,8 @@ nothing. Temporary files are named for the process that writes them; `sweep` rem
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-import errno
 import hashlib
 import itertools
 import os
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import CorruptError, ExhaustedError, NotFoundError
-from jiffy.objects.base import Digest, object_path
+from jiffy.objects.base import NO_ROOM, Digest, object_path
 
 _MODE: Final = 0o444
 _NEW_SECONDS: Final = 60.0
@@ -85,7 +85,8 @@ class ObjectWriter:
         """Forget what was not published."""
         self.close()
         if self._path:
-            os.unlink(self._path)  # noqa: PTH108
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._path)  # noqa: PTH108
             self._path = ""
 
     def _move_to(self, target: str) -> None:
@@ -256,7 +257,7 @@ def _explain_full_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in NO_ROOM:
             raise ExhaustedError(
                 "cannot store an object", why="the disk is full", hint="free space where the data directory is"
             ) from error

@@ -9,7 +9,6 @@ successor goes on with what it finds there.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import logging
 import mmap
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import JiffyError
-from jiffy.objects.base import Digest, Parts, Span
+from jiffy.objects.base import NO_ROOM, Digest, Parts, Span
 from jiffy.objects.chunks import ChunkList, read_chunk_list
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.profile import Ranges
@@ -42,7 +41,6 @@ _GAP: Final = 3
 _LONGEST_WINDOW: Final = 32
 _RECENT: Final = 8
 _MAP_SECONDS: Final = 0.5
-_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class PartialObject:
@@ -324,7 +322,7 @@ def _open_map(path: Path, length: int) -> mmap.mmap:
         os.posix_fallocate(descriptor, 0, length)
         return mmap.mmap(descriptor, length)
     except OSError as error:
-        if error.errno not in _NO_ROOM:
+        if error.errno not in NO_ROOM:
             raise
         path.unlink()
         return mmap.mmap(-1, length)

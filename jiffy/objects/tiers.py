@@ -67,7 +67,7 @@ class Tiers:
         with self._lock:
             beside = [
                 each
-                for each in self.neighbours.beside(digest, _read_ahead(sources.round_trip))
+                for each in self.neighbours.beside(digest, _objects_ahead(sources.round_trip))
                 if self._is_missing(each)
             ]
             if not beside:
@@ -88,11 +88,15 @@ class Tiers:
         try:
             self._receive_many(sources, list(futures), futures, threading.Event())
         finally:
-            with self._lock:
-                for digest in futures:
-                    self._expected.pop(digest, None)
-            for future in futures.values():
-                future.cancel()
+            self._expect_no_more(futures)
+
+    def _expect_no_more(self, futures: Mapping[Digest, Future[Path]]) -> None:
+        """Whoever still waits fetches by himself."""
+        with self._lock:
+            for digest in futures:
+                self._expected.pop(digest, None)
+        for future in futures.values():
+            future.cancel()
 
     def fetch_span(self, digest: Digest, chunks: Digest, span: Span, take: Callable[[Parts], None]) -> None:
         """A span of an object that is not here, to be verified by who takes it. Raises as `ensure` does."""
@@ -128,11 +132,7 @@ class Tiers:
                 for job in [pool.submit(self._receive_many, sources, part, futures, cancelled) for part in parts]:
                     job.result()
         finally:
-            with self._lock:
-                for digest in missing:
-                    self._expected.pop(digest, None)
-            for future in futures.values():
-                future.cancel()
+            self._expect_no_more(futures)
 
     def _receive_many(
         self,
@@ -142,12 +142,9 @@ class Tiers:
         cancelled: threading.Event,
     ) -> None:
         def receive(digest: Digest, parts: Parts) -> None:
-            with self.local.writer() as writer:
-                for part in parts:
-                    writer.write(part)
-                if cancelled.is_set():
-                    raise UnavailableError("the prefetch was cancelled")
-                writer.publish(digest)
+            if cancelled.is_set():
+                raise UnavailableError("the prefetch was cancelled")
+            self._store(digest, parts)
             futures[digest].set_result(self.local.path(digest))
 
         try:
@@ -196,7 +193,7 @@ class Tiers:
             writer.publish(digest)
 
 
-def _read_ahead(round_trip: float) -> int:
+def _objects_ahead(round_trip: float) -> int:
     """The farther a source, the more objects it pays to ask for at once."""
     return min(_MOST_AHEAD, int(_LEAST_AHEAD * max(1.0, round_trip / _NEAR_SECONDS)))
 

@@ -53,8 +53,7 @@ class Builds:
         self._bells = bells
         self._builds: dict[str, Build] = {}
         self._locks: dict[str, asyncio.Lock] = {}
-        self._grafts: dict[tuple[str, ...], str] = {}
-        self._images: dict[str, str] = {}
+        self._made: dict[str, dict[str, str]] = {}
 
     def build(self, image: StoredImage, client_version: str) -> Build:
         """The build of an image, started if it is not under way. A failed one is tried again."""
@@ -96,11 +95,7 @@ class Builds:
 
     async def erofs_image(self, index: str) -> str:
         """The EROFS image of an index: an object too, written once for all hosts."""
-        known = self._images.get(index)
-        if known is None or not self._objects.keep(known):
-            made = await self._make(f"erofs/{index}", lambda: asyncio.to_thread(self._write_erofs, index))
-            known = self._images[index] = made["index"]
-        return known
+        return (await self._make(f"erofs/{index}", lambda: asyncio.to_thread(self._write_erofs, index)))["index"]
 
     async def catalogue(self, index: str) -> str:
         """The small objects of an index in the order of their paths: a list in the form of a profile."""
@@ -135,12 +130,8 @@ class Builds:
     async def graft_layer(self, lowers: tuple[str, ...], layer: str) -> str:
         """The index of a layer made to fit on others (bottom first): their links followed, their folders kept."""
         key = (*lowers, layer)
-        known = self._grafts.get(key)
-        if known is None or not self._objects.keep(known):
-            name = f"graft/{hashlib.sha256(' '.join(key).encode()).hexdigest()}"
-            made = await self._make(name, lambda: asyncio.to_thread(self._graft, lowers, layer), of=key)
-            known = self._grafts[key] = made["index"]
-        return known
+        name = f"graft/{hashlib.sha256(' '.join(key).encode()).hexdigest()}"
+        return (await self._make(name, lambda: asyncio.to_thread(self._graft, lowers, layer), of=key))["index"]
 
     async def merge_layers(self, layers: tuple[str, ...]) -> str:
         """One index of several, where later ones win."""
@@ -225,7 +216,15 @@ class Builds:
         self, name: str, make: Callable[[], Awaitable[dict[str, str] | str]], of: Sequence[str] = ()
     ) -> dict[str, str]:
         """Make a thing once and remember it; make it again when its index has been lost. It is kept as long as those are
-        that it was made `of`."""
+        that it was made `of`. What was made before is found without the database: each start of a container asks."""
+        made = self._made.get(name)
+        if made is None or not self._objects.keep(made["index"]):
+            made = self._made[name] = await self._make_once(name, make, of)
+        return made
+
+    async def _make_once(
+        self, name: str, make: Callable[[], Awaitable[dict[str, str] | str]], of: Sequence[str]
+    ) -> dict[str, str]:
         async with self._locks.setdefault(name, asyncio.Lock()):
             known = await self._stores.images.find_made(name)
             if known is not None and await asyncio.to_thread(self._objects.keep, known["index"]):

@@ -27,6 +27,7 @@ from jiffy.objects.recovery import Marker
 from jiffy.objects.scrub import Scrubber
 from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
+from jiffy.periodic import repeat
 from jiffy.runtime import cgroups
 from jiffy.runtime.kernel import require_kernel
 from jiffy.runtime.network import GATEWAY, ContainerNetwork
@@ -117,7 +118,10 @@ def _enter_namespace(data: DataDirectory) -> None:
 async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin | None) -> tuple[Roots, LazyMount]:
     objects = LocalObjects(data.objects, data.incoming, durable=origin is None)
     if origin is not None:
-        await _keep_synced(stack, Marker(data.synced, objects, data.partial))
+        marker = Marker(data.synced, objects, data.partial)
+        await asyncio.to_thread(marker.recover)
+        stack.push_async_callback(asyncio.to_thread, marker.sync)
+        _tend(stack, _SYNC_SECONDS, marker.sync, "syncing the cache")
     lazy = data.mounts / "lazy"
     lazy.mkdir(exist_ok=True)
     urls, token_file = (origin.urls, origin.token_file) if origin is not None else ((), None)
@@ -129,52 +133,25 @@ async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin
     tiers = Tiers(objects, sources)
     use = LayerUse(data.layer_use)
     if origin is not None:
-        _scrub_from_time_to_time(stack, Scrubber(tiers, data.quarantine, _SCRUB_RATE))
-        _evict_from_time_to_time(stack, Evictor(objects, data.partial, use, origin.limits))
+        ended = threading.Event()
+        scrubber = Scrubber(tiers, data.quarantine, _SCRUB_RATE)
+        _tend(stack, _SCRUB_SECONDS, lambda: _scrub(scrubber, ended), "reading the cache again")
+        stack.callback(ended.set)
+        evictor = Evictor(objects, data.partial, use, origin.limits)
+        _tend(stack, _EVICT_SECONDS, evictor.run, "dropping objects from the cache")
         stack.callback(use.save)
     roots = Roots(data, tiers, lazy, use)
     stack.callback(roots.close)
     return roots, mount
 
 
-def _scrub_from_time_to_time(stack: AsyncExitStack, scrubber: Scrubber) -> None:
-    cancelled = threading.Event()
-
-    async def scrub_forever() -> None:
-        while True:
-            await asyncio.sleep(_SCRUB_SECONDS)
-            findings = await asyncio.to_thread(scrubber.run, cancelled)
-            logger.info("%d objects were read again, %d mended", findings.objects, findings.mended)
-
-    job = asyncio.ensure_future(scrub_forever())
-    stack.callback(job.cancel)
-    stack.callback(cancelled.set)
+def _tend(stack: AsyncExitStack, seconds: float, job: Callable[[], object], what: str) -> None:
+    stack.callback(asyncio.ensure_future(repeat(seconds, job, what)).cancel)
 
 
-def _evict_from_time_to_time(stack: AsyncExitStack, evictor: Evictor) -> None:
-    async def evict_forever() -> None:
-        while True:
-            await asyncio.sleep(_EVICT_SECONDS)
-            try:
-                await asyncio.to_thread(evictor.run)
-            except OSError as error:
-                logger.error("nothing was dropped from the cache: %s", error)
-
-    stack.callback(asyncio.ensure_future(evict_forever()).cancel)
-
-
-async def _keep_synced(stack: AsyncExitStack, marker: Marker) -> None:
-    """A cache is mended before it is used, and synced from time to time and at the end."""
-    await asyncio.to_thread(marker.recover)
-
-    async def sync_forever() -> None:
-        while True:
-            await asyncio.sleep(_SYNC_SECONDS)
-            await asyncio.to_thread(marker.sync)
-
-    job = asyncio.ensure_future(sync_forever())
-    stack.push_async_callback(asyncio.to_thread, marker.sync)
-    stack.callback(job.cancel)
+def _scrub(scrubber: Scrubber, cancelled: threading.Event) -> None:
+    findings = scrubber.run(cancelled)
+    logger.info("%d objects were read again, %d mended", findings.objects, findings.mended)
 
 
 async def _sweep(data: DataDirectory, runtime: Runtime) -> None:
