@@ -66,6 +66,8 @@ def _processes() -> list[str]:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(word in (b"jiffy.worker", b"jiffy.fs.lazy", b"jiffy", b"modal._container_entrypoint") for word in words):
+        if any(
+            word in (b"jiffy.worker", b"jiffy.fs.daemon", b"jiffy", b"modal._container_entrypoint") for word in words
+        ):
             found.append(f"{folder.name}: {b' '.join(words).decode(errors='replace')}")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import threading
@@ -10,6 +11,9 @@ from typing import Final
 from jiffy.objects.base import DIGEST_BYTES, Digest
 
 _SLOT: Final = struct.Struct("<Q")
+_REQUEST_LENGTH: Final = struct.Struct("<I")
+_REQUEST_BYTES: Final = 16384
+"""More than the longest request of a filesystem to which nobody writes."""
 
 
 class BackingLedger:
@@ -79,3 +83,25 @@ class OpenLedger:
             if not count:
                 del self._counts[node]
             os.pwrite(self._descriptor, _SLOT.pack(count), (node - self._first) * _SLOT.size)
+
+
+class RequestLedger:
+    """What each of `threads` threads is answering. The kernel puts requests right into it, and gives them to nobody else:
+    the next daemon answers those that are still here."""
+
+    def __init__(self, descriptor: int, threads: int) -> None:
+        size = threads * _REQUEST_BYTES
+        os.posix_fallocate(descriptor, 0, size)
+        self._memory = memoryview(mmap.mmap(descriptor, size))
+
+    def buffer(self, thread: int) -> memoryview:
+        """Where a thread's next request goes."""
+        return self._memory[thread * _REQUEST_BYTES :][:_REQUEST_BYTES]
+
+    def is_pending(self, thread: int) -> bool:
+        """Whether a thread has a request that nobody has answered."""
+        return bool(_REQUEST_LENGTH.unpack_from(self.buffer(thread))[0])
+
+    def clear(self, thread: int) -> None:
+        """It has been answered."""
+        _REQUEST_LENGTH.pack_into(self.buffer(thread), 0, 0)

@@ -17,24 +17,24 @@ from jiffy.image.index import Entry, Index, Kind
 from jiffy.objects.base import object_path
 
 BLOCK: Final = 4096
-_SLOT: Final = 32
-_SUPERBLOCK_OFFSET: Final = 1024
-_SUPERBLOCK: Final = struct.Struct("<IIIBBHQQIIII16s16sIHHHBBIQB23s")
-_MAGIC: Final = 0xE0F5E1E2
+SLOT: Final = 32
+SUPERBLOCK_OFFSET: Final = 1024
+SUPERBLOCK: Final = struct.Struct("<IIIBBHQQIIII16s16sIHHHBBIQB23s")
+MAGIC: Final = 0xE0F5E1E2
 _COMPAT_MTIME: Final = 0x2
 _INCOMPAT_CHUNKED_FILE: Final = 0x4
-_LAYOUT_PLAIN: Final = 0
-_LAYOUT_INLINE: Final = 2
-_LAYOUT_CHUNKS: Final = 4
-_COMPACT: Final = struct.Struct("<HHHHIIIIHHI")
-_EXTENDED: Final = struct.Struct("<HHHHQIIIIQII16s")
-_DIRENT: Final = struct.Struct("<QHBB")
-_XATTR_HEADER: Final = struct.Struct("<IB7x")
-_XATTR_ENTRY: Final = struct.Struct("<BBH")
+LAYOUT_PLAIN: Final = 0
+LAYOUT_INLINE: Final = 2
+LAYOUT_CHUNKS: Final = 4
+COMPACT: Final = struct.Struct("<HHHHIIIIHHI")
+EXTENDED: Final = struct.Struct("<HHHHQIIIIQII16s")
+DIRENT: Final = struct.Struct("<QHBB")
+XATTR_HEADER: Final = struct.Struct("<IB7x")
+XATTR_ENTRY: Final = struct.Struct("<BBH")
 _LONGEST_TAIL: Final = 2048
 _HOLE: Final = 0xFFFFFFFF
 
-_FORMAT_BITS: Final = {
+FORMAT_BITS: Final = {
     Kind.FILE: 0o100000,
     Kind.DIRECTORY: 0o040000,
     Kind.SYMLINK: 0o120000,
@@ -52,16 +52,16 @@ _DIRENT_TYPES: Final = {
     Kind.SOCKET: 6,
     Kind.SYMLINK: 7,
 }
-_PREFIXES: Final = (
+PREFIXES: Final = (
     (b"system.posix_acl_access", 2),
     (b"system.posix_acl_default", 3),
     (b"user.", 1),
     (b"trusted.", 4),
     (b"security.", 6),
 )
-_OVERLAY: Final = b"trusted.overlay."
-_METACOPY: Final = b"trusted.overlay.metacopy"
-_REDIRECT: Final = b"trusted.overlay.redirect"
+OVERLAY: Final = b"trusted.overlay."
+METACOPY: Final = b"trusted.overlay.metacopy"
+REDIRECT: Final = b"trusted.overlay.redirect"
 
 
 class Output(Protocol):
@@ -80,7 +80,7 @@ class _Inode:
     nlink: int = 1
     offset: int = 0
     extended: bool = False
-    layout: int = _LAYOUT_PLAIN
+    layout: int = LAYOUT_PLAIN
     xattrs: bytes = b""
     size: int = 0
     block_count: int = 0
@@ -89,11 +89,11 @@ class _Inode:
 
     @property
     def nid(self) -> int:
-        return self.offset // _SLOT
+        return self.offset // SLOT
 
     @property
     def head_size(self) -> int:
-        return (_EXTENDED.size if self.extended else _COMPACT.size) + len(self.xattrs)
+        return (EXTENDED.size if self.extended else COMPACT.size) + len(self.xattrs)
 
 
 def write_erofs(index: Index, output: Output) -> None:
@@ -109,7 +109,7 @@ def write_erofs(index: Index, output: Output) -> None:
     data = bytearray()
     for inode in inodes:
         _write_inode(inode, metadata, data)
-    metadata[_SUPERBLOCK_OFFSET : _SUPERBLOCK_OFFSET + _SUPERBLOCK.size] = _superblock(
+    metadata[SUPERBLOCK_OFFSET : SUPERBLOCK_OFFSET + SUPERBLOCK.size] = _superblock(
         root=inodes[0].nid, count=len(inodes), time=time, nanoseconds=nanoseconds, blocks=blocks, shared=shared_block
     )
     output.write(bytes(metadata))
@@ -160,11 +160,11 @@ def _measure(inode: _Inode, common_time: int) -> None:
     elif entry.kind is Kind.SYMLINK:
         inode.size = len(entry.target)
         if inode.size <= _LONGEST_TAIL:
-            inode.layout, inode.tail_size = _LAYOUT_INLINE, inode.size
+            inode.layout, inode.tail_size = LAYOUT_INLINE, inode.size
         else:
             inode.block_count = 1
     elif entry.kind is Kind.FILE and entry.size:
-        inode.layout, inode.tail_size, inode.size = _LAYOUT_CHUNKS, 4, entry.size
+        inode.layout, inode.tail_size, inode.size = LAYOUT_CHUNKS, 4, entry.size
     inode.extended = (
         entry.mtime_ns != common_time or max(entry.uid, entry.gid, inode.nlink) > 0xFFFF or inode.size >= 2**32
     )
@@ -174,7 +174,7 @@ def _measure_directory(inode: _Inode) -> None:
     sizes = [_used(group) for group in _group_names(inode)]
     inode.size = (len(sizes) - 1) * BLOCK + sizes[-1]
     if sizes[-1] <= _LONGEST_TAIL:
-        inode.layout, inode.tail_size, inode.block_count = _LAYOUT_INLINE, sizes[-1], len(sizes) - 1
+        inode.layout, inode.tail_size, inode.block_count = LAYOUT_INLINE, sizes[-1], len(sizes) - 1
     else:
         inode.block_count = len(sizes)
 
@@ -186,7 +186,7 @@ def _group_names(inode: _Inode) -> list[list[tuple[bytes, _Inode]]]:
     groups: list[list[tuple[bytes, _Inode]]] = [[]]
     used = 0
     for child in names:
-        need = _DIRENT.size + len(child[0])
+        need = DIRENT.size + len(child[0])
         if used + need > BLOCK:
             groups.append([])
             used = 0
@@ -196,16 +196,16 @@ def _group_names(inode: _Inode) -> list[list[tuple[bytes, _Inode]]]:
 
 
 def _used(group: list[tuple[bytes, _Inode]]) -> int:
-    return sum(_DIRENT.size + len(name) for name, _ in group)
+    return sum(DIRENT.size + len(name) for name, _ in group)
 
 
 def _place(inodes: list[_Inode]) -> int:
     """Give each inode its offset; a tail never crosses a block. Gives the end of the last one."""
-    position = _SUPERBLOCK_OFFSET + _SUPERBLOCK.size
+    position = SUPERBLOCK_OFFSET + SUPERBLOCK.size
     for inode in inodes:
-        position = -(-position // _SLOT) * _SLOT
+        position = -(-position // SLOT) * SLOT
         tail_start = position + inode.head_size
-        if inode.layout == _LAYOUT_INLINE and tail_start % BLOCK + inode.tail_size > BLOCK:
+        if inode.layout == LAYOUT_INLINE and tail_start % BLOCK + inode.tail_size > BLOCK:
             position = _clear_of_block_end(position, inode)
         inode.offset = position
         position += inode.head_size + inode.tail_size
@@ -214,7 +214,7 @@ def _place(inodes: list[_Inode]) -> int:
 
 def _clear_of_block_end(position: int, inode: _Inode) -> int:
     while (position + inode.head_size) % BLOCK + inode.tail_size > BLOCK:
-        position += _SLOT
+        position += SLOT
     return position
 
 
@@ -234,7 +234,7 @@ def _write_inode(inode: _Inode, metadata: bytearray, data: bytearray) -> None:
 
 def _contents(inode: _Inode) -> tuple[bytes, bytes]:
     """What goes to whole blocks, and what follows the inode."""
-    if inode.layout == _LAYOUT_CHUNKS:
+    if inode.layout == LAYOUT_CHUNKS:
         return b"", struct.pack("<I", _HOLE)
     if inode.entry.kind is Kind.DIRECTORY:
         groups = [_encode_names(group) for group in _group_names(inode)]
@@ -247,10 +247,10 @@ def _contents(inode: _Inode) -> tuple[bytes, bytes]:
 
 
 def _encode_names(group: list[tuple[bytes, _Inode]]) -> bytes:
-    position = len(group) * _DIRENT.size
+    position = len(group) * DIRENT.size
     entries = bytearray()
     for name, inode in group:
-        entries += _DIRENT.pack(inode.nid, position, _DIRENT_TYPES[_written_kind(inode.entry)], 0)
+        entries += DIRENT.pack(inode.nid, position, _DIRENT_TYPES[_written_kind(inode.entry)], 0)
         position += len(name)
     return bytes(entries) + b"".join(name for name, _ in group)
 
@@ -258,15 +258,15 @@ def _encode_names(group: list[tuple[bytes, _Inode]]) -> bytes:
 def _encode_inode(inode: _Inode) -> bytes:
     entry = inode.entry
     format_version = inode.layout << 1 | inode.extended
-    xattr_count = 1 + (len(inode.xattrs) - _XATTR_HEADER.size) // 4 if inode.xattrs else 0
-    mode = _FORMAT_BITS[_written_kind(entry)] | entry.mode
+    xattr_count = 1 + (len(inode.xattrs) - XATTR_HEADER.size) // 4 if inode.xattrs else 0
+    mode = FORMAT_BITS[_written_kind(entry)] | entry.mode
     union = _encode_union(inode)
     if not inode.extended:
-        return _COMPACT.pack(
+        return COMPACT.pack(
             *(format_version, xattr_count, mode, inode.nlink, inode.size, 0, union, inode.nid, entry.uid, entry.gid, 0)
         )
     seconds, nanoseconds = divmod(entry.mtime_ns, 10**9)
-    return _EXTENDED.pack(
+    return EXTENDED.pack(
         *(format_version, xattr_count, mode, 0, inode.size, union, inode.nid, entry.uid, entry.gid),
         *(seconds % 2**64, nanoseconds, inode.nlink, bytes(16)),
     )
@@ -275,7 +275,7 @@ def _encode_inode(inode: _Inode) -> bytes:
 def _encode_union(inode: _Inode) -> int:
     """The field that means a chunk format, a device or a first block, as the inode's kind has it."""
     entry = inode.entry
-    if inode.layout == _LAYOUT_CHUNKS:
+    if inode.layout == LAYOUT_CHUNKS:
         return min(max((entry.size - 1).bit_length(), 12), 43) - 12
     if _written_kind(entry) in (Kind.CHARACTER, Kind.BLOCK):
         major, minor = os.major(entry.device), os.minor(entry.device)
@@ -294,11 +294,11 @@ def _written_kind(entry: Entry) -> Kind:
 
 def _xattrs(entry: Entry) -> Iterator[tuple[bytes, bytes]]:
     for name, value in entry.xattrs:
-        yield (_OVERLAY + b"overlay." + name[len(_OVERLAY) :] if name.startswith(_OVERLAY) else name), value
+        yield (OVERLAY + b"overlay." + name[len(OVERLAY) :] if name.startswith(OVERLAY) else name), value
     if _is_whiteout(entry):
-        yield _OVERLAY + b"overlay.whiteout", b""
+        yield OVERLAY + b"overlay.whiteout", b""
     if entry.digest:
-        yield _REDIRECT, b"/" + object_path(entry.digest).encode()
+        yield REDIRECT, b"/" + object_path(entry.digest).encode()
 
 
 def _encode_xattrs(entry: Entry) -> bytes:
@@ -307,24 +307,24 @@ def _encode_xattrs(entry: Entry) -> bytes:
     shared = struct.pack("<I", 0) if entry.digest else b""
     if not own and not shared:
         return b""
-    return _XATTR_HEADER.pack(0, len(shared) // 4) + shared + own
+    return XATTR_HEADER.pack(0, len(shared) // 4) + shared + own
 
 
 def _encode_xattr(name: bytes, value: bytes) -> bytes:
-    for prefix, number in _PREFIXES:
+    for prefix, number in PREFIXES:
         if name.startswith(prefix):
             suffix = name[len(prefix) :]
-            encoded = _XATTR_ENTRY.pack(len(suffix), number, len(value)) + suffix + value
+            encoded = XATTR_ENTRY.pack(len(suffix), number, len(value)) + suffix + value
             return encoded + bytes(-len(encoded) % 4)
     return b""
 
 
 def _shared_xattrs() -> bytes:
-    return _encode_xattr(_METACOPY, b"")
+    return _encode_xattr(METACOPY, b"")
 
 
 def _superblock(*, root: int, count: int, time: int, nanoseconds: int, blocks: int, shared: int) -> bytes:
-    return _SUPERBLOCK.pack(
-        *(_MAGIC, 0, _COMPAT_MTIME, 12, 0, root, count, time, nanoseconds, blocks, 0, shared),
+    return SUPERBLOCK.pack(
+        *(MAGIC, 0, _COMPAT_MTIME, 12, 0, root, count, time, nanoseconds, blocks, 0, shared),
         *(bytes(16), bytes(16), _INCOMPAT_CHUNKED_FILE, 0, 0, 0, 0, 0, 0, 0, 0, bytes(23)),
     )

@@ -13,7 +13,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import UnsupportedError
+from jiffy.errors import InvalidError, UnsupportedError
+from jiffy.fs.mode import Mode
 from jiffy.runtime.cgroups import ROOT, Layout, find_layout
 
 OLDEST_KERNEL: Final = (5, 15)
@@ -23,6 +24,9 @@ _EROFS_FROM_FILE: Final = (6, 12)
 _GOOD_FILESYSTEMS: Final = ("ext4", "xfs", "btrfs")
 _ENOUGH_BYTES: Final = 5 * 10**9
 _SYS_ADMIN: Final = 21
+
+MODE_VARIABLE: Final = "JIFFY_FILESYSTEM"
+"""In the environment: the mode to use, whatever the kernel can have."""
 
 
 class Verdict(StrEnum):
@@ -47,8 +51,8 @@ def examine(data: Path) -> list[Finding]:
     probes: list[Callable[[], Finding]] = [
         _probe_root,
         lambda: probe_kernel(release),
-        lambda: probe_overlay(release),
-        lambda: probe_erofs(release),
+        probe_overlay,
+        lambda: probe_mode(release),
         lambda: probe_passthrough(release),
         _probe_fuse,
         _probe_cgroups,
@@ -62,7 +66,7 @@ def examine(data: Path) -> list[Finding]:
 
 def require_kernel(release: str) -> None:
     """UnsupportedError when a kernel of this release cannot run containers of this version of jiffy."""
-    for finding in (probe_kernel(release), probe_overlay(release)):
+    for finding in (probe_kernel(release), probe_overlay()):
         if finding.verdict is Verdict.MISSING:
             raise UnsupportedError(f"this kernel is too old: {finding.found}", hint=finding.advice)
 
@@ -79,22 +83,34 @@ def probe_kernel(release: str) -> Finding:
     return Finding("kernel", Verdict.OK, f"Linux {release}")
 
 
-def probe_overlay(release: str) -> Finding:
-    name = "overlayfs with data-only layers"
+def probe_overlay() -> Finding:
     if "overlay" not in _filesystems():
-        return Finding(name, Verdict.MISSING, "the kernel has no overlayfs", "modprobe overlay")
+        return Finding("overlayfs", Verdict.MISSING, "the kernel has none", "modprobe overlay")
+    return Finding("overlayfs", Verdict.OK, "there")
+
+
+def probe_mode(release: str) -> Finding:
+    """Which of the modes of the lazy filesystem the kernel can have, or the environment asks for."""
+    name = "lazy filesystem"
+    plain = f"{Mode.PLAIN} FUSE: " + "{}"
+    if os.environ.get(MODE_VARIABLE) == Mode.PLAIN:
+        return Finding(name, Verdict.SLOWER, plain.format(f"{MODE_VARIABLE} says so"), f"unset {MODE_VARIABLE}")
     if read_release(release) < _DATA_ONLY_LOWERS:
-        return Finding(name, Verdict.MISSING, f"Linux {release} has none", "this version of jiffy needs Linux 6.5")
-    return Finding(name, Verdict.OK, "there")
-
-
-def probe_erofs(release: str) -> Finding:
-    name = "EROFS"
+        found = plain.format(f"Linux {release} cannot join images with objects")
+        return Finding(name, Verdict.SLOWER, found, "Linux 6.5 and newer can, and need no FUSE for names and stats")
     if "erofs" not in _filesystems():
-        return Finding(name, Verdict.MISSING, "the kernel has no EROFS", "modprobe erofs")
-    if read_release(release) < _EROFS_FROM_FILE:
-        return Finding(name, Verdict.SLOWER, "mounted by loop devices", "Linux 6.12 mounts images from files")
-    return Finding(name, Verdict.OK, "mounted from files")
+        return Finding(name, Verdict.SLOWER, plain.format("the kernel has no EROFS"), "modprobe erofs")
+    how = "files" if read_release(release) >= _EROFS_FROM_FILE else "loop devices"
+    return Finding(name, Verdict.OK, f"{Mode.LAYERED}: EROFS from {how}, objects, FUSE for what is absent")
+
+
+def choose_mode() -> Mode:
+    """For this kernel. InvalidError when the environment asks for no mode that there is."""
+    wanted = os.environ.get(MODE_VARIABLE, "")
+    if wanted not in ("", *Mode):
+        raise InvalidError(f"{MODE_VARIABLE} is {wanted!r}", hint=f"unset it, or use one of {', '.join(Mode)}")
+    is_layered = probe_mode(platform.release()).verdict is Verdict.OK
+    return Mode.LAYERED if is_layered or wanted == Mode.LAYERED else Mode.PLAIN
 
 
 def probe_passthrough(release: str) -> Finding:

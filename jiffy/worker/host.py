@@ -29,7 +29,7 @@ from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
 from jiffy.periodic import repeat
 from jiffy.runtime import cgroups
-from jiffy.runtime.kernel import require_kernel
+from jiffy.runtime.kernel import choose_mode, require_kernel
 from jiffy.runtime.network import GATEWAY, ContainerNetwork
 from jiffy.runtime.oci import Runtime, choose_runtime, hide_empty_hierarchy
 from jiffy.runtime.process import adopt_orphans
@@ -125,7 +125,7 @@ async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin
     lazy = data.mounts / "lazy"
     lazy.mkdir(exist_ok=True)
     urls, token_file = (origin.urls, origin.token_file) if origin is not None else ((), None)
-    mount = LazyMount(lazy, data, urls, token_file)
+    mount = LazyMount(lazy, data, urls, token_file, choose_mode())
     await mount.start()
     stack.callback(lazy.rmdir)
     stack.push_async_callback(mount.stop)
@@ -140,7 +140,7 @@ async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin
         evictor = Evictor(objects, data.partial, use, origin.limits)
         _tend(stack, _EVICT_SECONDS, evictor.run, "dropping objects from the cache")
         stack.callback(use.save)
-    roots = Roots(data, tiers, lazy, use)
+    roots = Roots(data, tiers, mount, use)
     stack.callback(roots.close)
     return roots, mount
 

@@ -23,7 +23,7 @@ from jiffy.objects.local import LocalObjects
 from jiffy.objects.recovery import Marker
 from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
-from jiffy.runtime.kernel import require_kernel
+from jiffy.runtime.kernel import choose_mode, require_kernel
 from jiffy.worker.roots import Roots
 
 _ROOT: Final = "root"
@@ -72,11 +72,11 @@ async def _open(
     stack.callback(marker.sync)
     at = data.mounts / "lazy"
     at.mkdir(exist_ok=True)
-    lazy = LazyMount(at, data, sources, token_file)
+    lazy = LazyMount(at, data, sources, token_file, choose_mode())
     await lazy.start()
     stack.push_async_callback(lazy.stop)
     tiers = Tiers(objects, open_sources(sources, read_token(token_file)))
-    roots = Roots(data, tiers, at, LayerUse(data.layer_use))
+    roots = Roots(data, tiers, lazy, LayerUse(data.layer_use))
     stack.callback(roots.close)
     return roots, lazy
 

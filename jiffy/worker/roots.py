@@ -1,4 +1,4 @@
-"""Roots of containers: layers that are EROFS images, mounted by the kernel.
+"""Roots of containers: layers that are EROFS images, mounted by the kernel or, in plain mode, by the lazy mount's daemon.
 
 An image is an object; its mount is shared by all containers that have the layer. A root is one overlay of a fresh upper
 folder, those mounts, the host's objects and the lazy layer. Nothing is ever copied.
@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import shutil
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from jiffy.datadir import DataDirectory
-from jiffy.fs.mount import mount_erofs, mount_overlay, unmount
+from jiffy.fs.lazy_mount import LazyMount
+from jiffy.fs.mount import mount_overlay, unmount
 from jiffy.objects.base import Digest
 from jiffy.objects.eviction import LayerUse
 from jiffy.objects.tiers import Tiers
@@ -43,9 +46,9 @@ class Root:
 
 
 class Roots:
-    """`lazy` is where the lazy layer is mounted, `use` hears of each layer that is used."""
+    """`lazy` mounts layers, `use` hears of each one that is used."""
 
-    def __init__(self, data: DataDirectory, tiers: Tiers, lazy: Path, use: LayerUse) -> None:
+    def __init__(self, data: DataDirectory, tiers: Tiers, lazy: LazyMount, use: LayerUse) -> None:
         self._data = data
         self._tiers = tiers
         self._lazy = lazy
@@ -106,18 +109,28 @@ class Roots:
     def _mount_layer(self, digest: Digest) -> None:
         at = self._data.mounts / digest
         at.mkdir(exist_ok=True)
-        mount_erofs(self._tiers.ensure(digest), at)
+        self._lazy.mount_layer(digest, self._tiers.ensure(digest), at)
 
     def _mount_now(self, root: Root) -> None:
         upper, work = root.folder / "upper", root.folder / "work"
         for folder in (upper, work, root.path):
             folder.mkdir(parents=True)
-        mount_overlay(root.path, self.layer_mounts(root), [self._data.objects, self._lazy], upper, work)
+        layers = self.layer_mounts(root)
+        _copy_status(layers[0], upper)
+        mount_overlay(root.path, layers, self._lazy.data_layers, upper, work)
 
     def _drop(self, digest: Digest) -> None:
         at = self._layers.pop(digest).at
-        unmount(at)
+        self._lazy.unmount_layer(at)
         at.rmdir()
+
+
+def _copy_status(layer: Path, upper: Path) -> None:
+    """The folder / of a container is that of its image."""
+    status = layer.stat()
+    os.chown(upper, status.st_uid, status.st_gid)
+    upper.chmod(stat.S_IMODE(status.st_mode))
+    os.utime(upper, ns=(status.st_mtime_ns, status.st_mtime_ns))
 
 
 def _remove_now(root: Root) -> None:

@@ -286,6 +286,15 @@ async def test_a_file_served_from_memory_outlives_the_daemon(full_host: ColdHost
         assert await read_next() == piece(1)
 
 
+async def test_a_file_opened_before_a_daemon_died_is_not_taken_for_one_opened_since(full_host: ColdHost) -> None:
+    """Handles that the kernel holds must not be given out once more."""
+    async with another_process_that_reads(full_host.root / "large") as read_next:
+        assert await read_next() == piece(0)
+        await kill_daemon(full_host)
+        with await asyncio.to_thread((full_host.root / "file-29").open, "rb"):
+            assert await read_next() == piece(1)
+
+
 async def test_with_a_catalogue_the_files_beside_are_read_ahead(host: ColdHost) -> None:
     names = sorted(name for name in CONTENTS if name.startswith("file-"))
     catalogue = encode_catalogue([Place(host.digest(name), len(CONTENTS[name]), 0) for name in names])

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
+
 from jiffy.cli.running import find_server
 from jiffy.datadir import DataDirectory
+from jiffy.fs.mode import Mode
 from jiffy.objects.local import LocalObjects
+from jiffy.runtime.kernel import MODE_VARIABLE
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -33,11 +38,13 @@ UNREAD_SO_FAR = "/usr/share/perl/5.36.0/unicore/Name.pm"
 
 
 @contextmanager
-def cold_worker(server: ServerUnderTest, data: DataDirectory) -> Iterator[None]:
+def cold_worker(server: ServerUnderTest, data: DataDirectory, mode: Mode) -> Iterator[None]:
     """A worker that shares nothing with the server but its address and token."""
     command = [sys.executable, "-m", "jiffy.worker", "--data", str(data.root)]
     command += ["--server", find_server(server.data).http_url, "--token-file", str(server.data.token)]
-    worker = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    nothing = subprocess.DEVNULL
+    variables = {**os.environ, MODE_VARIABLE: mode}
+    worker = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, env=variables)
     try:
         server.await_worker()
         yield
@@ -46,16 +53,17 @@ def cold_worker(server: ServerUnderTest, data: DataDirectory) -> Iterator[None]:
         worker.wait(60)
 
 
+@pytest.mark.parametrize("mode", list(Mode))
 def test_a_cold_host_fetches_what_a_program_reads_and_verifies_it(
-    unstarted_server: ServerUnderTest, disk_folder: Path, program: ProgramFolder
+    unstarted_server: ServerUnderTest, disk_folder: Path, program: ProgramFolder, mode: Mode
 ) -> None:
     server = unstarted_server
     server.start("--no-worker")
-    data = DataDirectory(disk_folder / "cold")
+    data = DataDirectory(disk_folder / f"cold-{mode}")
     hello = program(HELLO)
     there = LocalObjects(server.data.objects, server.data.incoming)
     here = LocalObjects(data.objects, data.incoming)
-    with cold_worker(server, data):
+    with cold_worker(server, data, mode):
         first = server.run(hello, "--path", "/etc/debian_version")
         assert first.code == 0, first.output
         fetched = set(here)

@@ -6,8 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from jiffy.errors import UnsupportedError
-from jiffy.runtime.kernel import Verdict, examine, probe_kernel, probe_passthrough, read_release, require_kernel
+from jiffy.errors import InvalidError, UnsupportedError
+from jiffy.fs.mode import Mode
+from jiffy.runtime.kernel import (
+    Verdict,
+    choose_mode,
+    examine,
+    probe_kernel,
+    probe_mode,
+    probe_passthrough,
+    read_release,
+    require_kernel,
+)
 
 
 @pytest.mark.parametrize(
@@ -18,10 +28,32 @@ def test_releases_are_read(release: str, numbers: tuple[int, int]) -> None:
     assert read_release(release) == numbers
 
 
-@pytest.mark.parametrize(("release", "advice"), [("5.10.0", "Linux 5.15 or newer"), ("6.1.0-13-amd64", "Linux 6.5")])
-def test_a_kernel_that_is_too_old_is_refused_with_the_release_that_would_do(release: str, advice: str) -> None:
-    with pytest.raises(UnsupportedError, match=advice):
-        require_kernel(release)
+def test_a_kernel_that_is_too_old_is_refused_with_the_release_that_would_do() -> None:
+    with pytest.raises(UnsupportedError, match=r"Linux 5\.15 or newer"):
+        require_kernel("5.10.0")
+
+
+@pytest.mark.parametrize(
+    ("release", "verdict", "found"),
+    [
+        ("5.15.0-91-generic", Verdict.SLOWER, "plain FUSE: Linux 5.15.0-91-generic cannot join"),
+        ("6.1.0-13-amd64", Verdict.SLOWER, "plain FUSE"),
+        ("6.6.9", Verdict.OK, "layered: EROFS from loop devices"),
+        ("6.18.5", Verdict.OK, "layered: EROFS from files"),
+    ],
+)
+def test_the_mode_of_the_filesystem_is_told_with_its_reason(release: str, verdict: Verdict, found: str) -> None:
+    finding = probe_mode(release)
+    assert (finding.verdict, finding.found.startswith(found)) == (verdict, True), finding.found
+
+
+def test_the_environment_may_ask_for_a_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_mode() is Mode.LAYERED
+    monkeypatch.setenv("JIFFY_FILESYSTEM", "plain")
+    assert choose_mode() is Mode.PLAIN
+    monkeypatch.setenv("JIFFY_FILESYSTEM", "plane")
+    with pytest.raises(InvalidError, match="use one of layered, plain"):
+        choose_mode()
 
 
 def test_this_kernel_will_do() -> None:
