@@ -18,8 +18,8 @@ from jiffy.errors import JiffyError
 from jiffy.objects.base import Digest
 from jiffy.objects.catalogue import read_catalogue
 from jiffy.objects.chunks import read_chunk_map
+from jiffy.objects.pack import read_packed_profile
 from jiffy.objects.partial import Partials
-from jiffy.objects.profile import read_profile
 from jiffy.objects.tiers import Tiers
 
 logger = logging.getLogger(__name__)
@@ -93,12 +93,14 @@ class Prefetches:
     def _prefetch(self, name: str, profile: Digest, cancelled: threading.Event) -> None:
         """Small objects first: many are waited for, and of large ones parts will do."""
         try:
-            wanted = read_profile(self._tiers.read(profile))
+            pack, wanted = read_packed_profile(self._tiers.read(profile))
             self._partials.await_maps()
             large = {digest: ranges for digest, ranges in wanted.items() if self._partials.knows(digest)}
             with ThreadPoolExecutor(_LARGE_AT_ONCE, thread_name_prefix="prefetch-large") as pool:
                 for digest, ranges in large.items():
                     pool.submit(self._partials.prefetch, digest, ranges, cancelled)
+                if pack is not None:
+                    self._tiers.prefetch_pack(pack, cancelled)
                 self._tiers.prefetch([digest for digest in wanted if digest not in large], cancelled)
         except JiffyError as error:
             logger.info("nothing is prefetched for %s: %s", name, error)

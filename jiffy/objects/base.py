@@ -6,7 +6,7 @@ import errno
 import re
 import struct
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, Protocol, TypeVar
 
 from jiffy.errors import InvalidError
@@ -50,6 +50,26 @@ def check_digest(text: str) -> Digest:
 def object_path(digest: Digest) -> str:
     """Where an object lies below the root of a store: aa/bbcc..."""
     return f"{digest[:2]}/{digest[2:]}"
+
+
+def regroup(parts: Parts, sizes: Iterable[int]) -> Iterator[memoryview]:
+    """The same bytes in pieces of these sizes; a part that fits is passed on as it is."""
+    waiting = iter(parts)
+    rest = memoryview(b"")
+    for size in sizes:
+        if not rest:
+            rest = next(waiting)
+        if len(rest) >= size:
+            yield rest[:size]
+            rest = rest[size:]
+            continue
+        gathered = bytearray(rest)
+        while len(gathered) < size:
+            rest = next(waiting)
+            taken = size - len(gathered)
+            gathered += rest[:taken]
+            rest = rest[taken:]
+        yield memoryview(gathered)
 
 
 class RoundTrips:

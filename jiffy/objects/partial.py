@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import JiffyError
-from jiffy.objects.base import NO_ROOM, Digest, Parts, Span
+from jiffy.objects.base import NO_ROOM, Digest, Parts, Span, regroup
 from jiffy.objects.chunks import ChunkList, read_chunk_list
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.profile import Ranges
@@ -152,7 +152,7 @@ class PartialObject:
 
     def _take_run(self, run: range, parts: Parts) -> None:
         """Each chunk is to be read as soon as it is whole. What came in an earlier try is not taken again."""
-        for number, chunk in zip(run, _regroup(parts, [self._chunks.span(number)[1] for number in run]), strict=True):
+        for number, chunk in zip(run, regroup(parts, [self._chunks.span(number)[1] for number in run]), strict=True):
             if number in self._arriving:
                 self._chunks.verify(number, chunk)
                 self._take(number, chunk)
@@ -292,26 +292,6 @@ class Partials:
     def paths(self, digest: Digest) -> tuple[Path, Path]:
         """Of a partial object's bytes, and of the map of those that are here."""
         return self._folder / digest, self._folder / f"{digest}.have"
-
-
-def _regroup(parts: Parts, sizes: Iterable[int]) -> Iterator[memoryview]:
-    """The same bytes in pieces of these sizes; a part that fits is passed on as it is."""
-    waiting = iter(parts)
-    rest = memoryview(b"")
-    for size in sizes:
-        if not rest:
-            rest = next(waiting)
-        if len(rest) >= size:
-            yield rest[:size]
-            rest = rest[size:]
-            continue
-        gathered = bytearray(rest)
-        while len(gathered) < size:
-            rest = next(waiting)
-            taken = size - len(gathered)
-            gathered += rest[:taken]
-            rest = rest[taken:]
-        yield memoryview(gathered)
 
 
 def _open_map(path: Path, length: int) -> mmap.mmap:

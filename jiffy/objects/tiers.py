@@ -5,22 +5,22 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import ExhaustedError, JiffyError, NotFoundError, UnavailableError
-from jiffy.objects.base import Digest, Parts, Span
+from jiffy.errors import ExhaustedError, JiffyError, NotFoundError
+from jiffy.objects.base import Digest, Parts, Span, regroup
 from jiffy.objects.catalogue import Neighbours
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.memory import MemoryObject
+from jiffy.objects.pack import STREAMS, Pack
 from jiffy.objects.sources import Sources
 
 logger = logging.getLogger(__name__)
-
-_STREAMS: Final = 4
-"""Requests that one prefetch is spread over, so that no single connection is its limit."""
 
 _ONE_STREAM: Final = 64
 """Objects that are not worth a second request."""
@@ -32,8 +32,15 @@ _NEAR_SECONDS: Final = 0.003
 _READ_AHEAD_SECONDS: Final = 2.0
 """How long an object may take when it is asked for together with others, until it is asked for alone."""
 
+_MOSTLY: Final = 0.5
+"""The share of a boot pack that must be here for the rest to be fetched by itself."""
+
 _PATIENCE: Final = 0.1
 """Seconds to wait for an object that a prefetch is to bring."""
+
+
+class _PrefetchCancelledError(JiffyError):
+    """Nobody's fault: no source is to be left alone for it."""
 
 
 class Tiers:
@@ -121,16 +128,56 @@ class Tiers:
         sources = self._sources
         if sources is None:
             return
+        with self._expecting(digests) as futures:
+            missing = list(futures)
+            streams = min(STREAMS, -(-len(missing) // _ONE_STREAM))
+            parts = [missing[start::streams] for start in range(streams)]
+            self._in_streams([partial(self._receive_many, sources, part, futures, cancelled) for part in parts])
+
+    def prefetch_pack(self, pack: Pack, cancelled: threading.Event) -> None:
+        """Fetch the objects of a boot pack, by a few large requests, unless most are here. As `prefetch`, otherwise."""
+        sources = self._sources
+        here = sum(size for digest, size in pack.sizes.items() if self.local.has(digest))
+        if sources is None or here > _MOSTLY * sum(pack.sizes.values()):
+            return
+        with self._expecting(pack.sizes) as futures:
+
+            def take(parts: Parts, held: Sequence[tuple[Digest, int]]) -> None:
+                for (digest, _), data in zip(held, regroup(parts, [size for _, size in held]), strict=True):
+                    self._receive(digest, [data], futures, cancelled)
+
+            def fetch(span: Span, held: Sequence[tuple[Digest, int]]) -> None:
+                try:
+                    sources.fetch(pack.data, lambda parts: take(parts, held), span)
+                except JiffyError as error:
+                    logger.info("a part of a boot pack did not come: %s", error)
+
+            self._in_streams([partial(fetch, *each) for each in pack.split(STREAMS)])
+
+    def _receive(
+        self, digest: Digest, parts: Parts, futures: Mapping[Digest, Future[Path]], cancelled: threading.Event
+    ) -> None:
+        """Store one that was expected. What somebody fetched meanwhile is passed over."""
+        if cancelled.is_set():
+            raise _PrefetchCancelledError("the prefetch was cancelled")
+        future = futures.get(digest)
+        if future is not None and not future.done():
+            self._store(digest, parts)
+            future.set_result(self.local.path(digest))
+
+    def _in_streams(self, jobs: Sequence[Callable[[], None]]) -> None:
+        with ThreadPoolExecutor(STREAMS, thread_name_prefix="prefetch") as pool:
+            for job in [pool.submit(job) for job in jobs]:
+                job.result()
+
+    @contextmanager
+    def _expecting(self, digests: Iterable[Digest]) -> Iterator[dict[Digest, Future[Path]]]:
+        """Those that are missing, to be fetched in the block: others wait for them a little."""
         with self._lock:
-            missing = [digest for digest in dict.fromkeys(digests) if self._is_missing(digest)]
-            futures = {digest: Future[Path]() for digest in missing}
+            futures = {digest: Future[Path]() for digest in dict.fromkeys(digests) if self._is_missing(digest)}
             self._expected.update(futures)
         try:
-            streams = min(_STREAMS, -(-len(missing) // _ONE_STREAM))
-            parts = [missing[start::streams] for start in range(streams)]
-            with ThreadPoolExecutor(_STREAMS, thread_name_prefix="prefetch") as pool:
-                for job in [pool.submit(self._receive_many, sources, part, futures, cancelled) for part in parts]:
-                    job.result()
+            yield futures
         finally:
             self._expect_no_more(futures)
 
@@ -141,14 +188,8 @@ class Tiers:
         futures: Mapping[Digest, Future[Path]],
         cancelled: threading.Event,
     ) -> None:
-        def receive(digest: Digest, parts: Parts) -> None:
-            if cancelled.is_set():
-                raise UnavailableError("the prefetch was cancelled")
-            self._store(digest, parts)
-            futures[digest].set_result(self.local.path(digest))
-
         try:
-            sources.fetch_many(digests, receive)
+            sources.fetch_many(digests, lambda digest, parts: self._receive(digest, parts, futures, cancelled))
         except JiffyError as error:
             logger.info("a prefetch ended early: %s", error)
 

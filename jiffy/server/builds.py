@@ -78,13 +78,13 @@ class Builds:
     async def client_layer(self, version: str, content: ImageContent, report: Report) -> str:
         """The index of the client's files, with bytecode for an image's Python."""
         compiler = self._compiler(content)
-        made = await self._make(f"client/{version}/{content.python}", lambda: client_index(version, compiler, report))
+        made = await self.make(f"client/{version}/{content.python}", lambda: client_index(version, compiler, report))
         return made["index"]
 
     async def dependencies_layer(self, builder: str, version: str, content: ImageContent, report: Report) -> str:
         """The index of the packages that the client needs in a container of an image."""
         compiler = self._compiler(content)
-        made = await self._make(
+        made = await self.make(
             f"dependencies/{builder}/{content.python}",
             lambda: dependencies_index(builder, version, compiler, report),
         )
@@ -95,11 +95,11 @@ class Builds:
 
     async def erofs_image(self, index: str) -> str:
         """The EROFS image of an index: an object too, written once for all hosts."""
-        return (await self._make(f"erofs/{index}", lambda: asyncio.to_thread(self._write_erofs, index)))["index"]
+        return (await self.make(f"erofs/{index}", lambda: asyncio.to_thread(self._write_erofs, index)))["index"]
 
     async def catalogue(self, index: str) -> str:
         """The small objects of an index in the order of their paths: a list in the form of a profile."""
-        made = await self._make(f"catalogue/{index}", lambda: asyncio.to_thread(self._write_catalogue, index))
+        made = await self.make(f"catalogue/{index}", lambda: asyncio.to_thread(self._write_catalogue, index))
         return made["index"]
 
     def _write_catalogue(self, index: str) -> str:
@@ -113,10 +113,10 @@ class Builds:
             lists = [(digest, await self._chunk_list(digest)) for digest in large]
             return self._objects.put(encode_chunk_map(lists))
 
-        return (await self._make(f"chunks/{index}", make))["index"]
+        return (await self.make(f"chunks/{index}", make))["index"]
 
     async def _chunk_list(self, digest: str) -> str:
-        made = await self._make(f"chunk-list/{digest}", lambda: asyncio.to_thread(self._list_chunks, digest))
+        made = await self.make(f"chunk-list/{digest}", lambda: asyncio.to_thread(self._list_chunks, digest))
         return made["index"]
 
     def _list_chunks(self, digest: str) -> str:
@@ -131,14 +131,14 @@ class Builds:
         """The index of a layer made to fit on others (bottom first): their links followed, their folders kept."""
         key = (*lowers, layer)
         name = f"graft/{hashlib.sha256(' '.join(key).encode()).hexdigest()}"
-        return (await self._make(name, lambda: asyncio.to_thread(self._graft, lowers, layer), of=key))["index"]
+        return (await self.make(name, lambda: asyncio.to_thread(self._graft, lowers, layer), of=key))["index"]
 
     async def merge_layers(self, layers: tuple[str, ...]) -> str:
         """One index of several, where later ones win."""
         if len(layers) == 1:
             return layers[0]
         name = f"merge/{hashlib.sha256(' '.join(layers).encode()).hexdigest()}"
-        return (await self._make(name, lambda: asyncio.to_thread(self._merge, layers), of=layers))["index"]
+        return (await self.make(name, lambda: asyncio.to_thread(self._merge, layers), of=layers))["index"]
 
     def _merge(self, layers: tuple[str, ...]) -> str:
         entries: dict[bytes, Entry] = {}
@@ -203,7 +203,7 @@ class Builds:
                 "python_version": base.python_version,
             }
 
-        made = await self._make(f"base/python/{python}", make)
+        made = await self.make(f"base/python/{python}", make)
         return ImageContent(
             layers=(made["index"],),
             python=python,
@@ -212,7 +212,7 @@ class Builds:
             working_directory=made["working_directory"],
         )
 
-    async def _make(
+    async def make(
         self, name: str, make: Callable[[], Awaitable[dict[str, str] | str]], of: Sequence[str] = ()
     ) -> dict[str, str]:
         """Make a thing once and remember it; make it again when its index has been lost. It is kept as long as those are

@@ -83,7 +83,7 @@ class Collection:
     def _mark_made(self, made: Made, marked: set[str]) -> None:
         if made.name.startswith(("merge/", "graft/")):
             self._mark_index(made.digest, marked)
-        marked.add(made.digest)
+        marked.update(filter(None, (made.digest, made.beside)))
 
     def _mark_index(self, digest: str, marked: set[str]) -> None:
         """An index that was lost lists nothing that anybody could still find."""

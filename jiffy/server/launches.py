@@ -10,6 +10,7 @@ from jiffy.core.actions import LaunchContainer, Resources
 from jiffy.errors import NotFoundError
 from jiffy.server.builds import Builds
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
+from jiffy.server.packs import Packs
 from jiffy.server.pools import Pool
 from jiffy.server.profiles import Profiles, Start
 from jiffy.store.images import ImageContent, StoredImage
@@ -22,10 +23,11 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Launches:
-    def __init__(self, stores: Stores, builds: Builds, profiles: Profiles) -> None:
+    def __init__(self, stores: Stores, builds: Builds, profiles: Profiles, packs: Packs) -> None:
         self._stores = stores
         self._builds = builds
         self._profiles = profiles
+        self._packs = packs
 
     async def prepare(self, pool: Pool, task_id: str) -> LaunchContainer:
         """Raises a JiffyError that says why the container cannot be launched."""
@@ -44,7 +46,7 @@ class Launches:
             working_directory=image.content.working_directory or _HOME,
             files={_ARGUMENTS: arguments.SerializeToString()},
             resources=Resources(pool.settings.memory_limit_bytes, pool.settings.cpu_limit_millis),
-            profile=advice.profile,
+            profile=self._packs.find(advice.profile) if advice.is_settled else advice.profile,
             catalogues=() if advice.is_known else tuple([await self._builds.catalogue(layer) for layer in layers]),
             chunk_maps=tuple([await self._builds.chunk_map(layer) for layer in layers]),
             record=advice.record,

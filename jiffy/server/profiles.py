@@ -44,6 +44,11 @@ class Advice:
     is_known: bool
     record: bool
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the list will hardly change any more."""
+        return self.is_known and not self.record
+
 
 class Profiles:
     def __init__(self, stored: StoredProfiles, objects: LocalObjects, load_index: Callable[[Digest], Index]) -> None:

@@ -37,6 +37,7 @@ from jiffy.server.http import full_application, public_application
 from jiffy.server.images import Images
 from jiffy.server.launches import Launches
 from jiffy.server.mounts import Mounts
+from jiffy.server.packs import Packs
 from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.service import AnyStream, Service
@@ -99,6 +100,7 @@ async def run_server(data: DataDirectory, listeners: Listeners) -> AsyncIterator
         parts = _assemble(stores, objects, Tokens(data.signing_key), listeners)
         stack.push_async_callback(parts.scheduler.close)
         stack.push_async_callback(parts.builds.close)
+        stack.push_async_callback(parts.packs.close)
         stack.push_async_callback(parts.bridges.close_all)
         parts.workers.expect(await parts.scheduler.restore())
         await _listen_http(stack, parts, listeners.http)
@@ -117,6 +119,7 @@ class _Parts:
     apps: Apps
     scheduler: Scheduler
     builds: Builds
+    packs: Packs
     bridges: Bridges
     workers: Workers
     collection: Collection
@@ -128,7 +131,8 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
     workers = Workers()
     builds = Builds(stores, objects, bells)
     profiles = Profiles(stores.profiles, objects, builds.load_index)
-    launches = Launches(stores, builds, profiles)
+    packs = Packs(builds, objects)
+    launches = Launches(stores, builds, profiles, packs)
     scheduler = Scheduler(stores, workers, launches.prepare, bells)
     blobs = Blobs(stores, objects)
     apps = Apps(stores, scheduler, bells, listeners.http_url)
@@ -158,7 +162,7 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
     application = full_application(
         blobs, objects, workers, collection, Exports(stores, builds, objects), check_token, describe
     )
-    return _Parts(stores, nouns, apps, scheduler, builds, bridges, workers, collection, application)
+    return _Parts(stores, nouns, apps, scheduler, builds, packs, bridges, workers, collection, application)
 
 
 async def _listen_http(stack: AsyncExitStack, parts: _Parts, listener: socket.socket) -> None:

@@ -11,17 +11,18 @@ from modal_proto import api_pb2
 from jiffy.store.database import Database
 from jiffy.store.mounts import CLIENT_REFERENCE
 
-_DERIVED = ("merge/", "graft/", "erofs/", "catalogue/", "chunks/", "chunk-list/")
+_DERIVED = ("merge/", "graft/", "erofs/", "catalogue/", "chunks/", "chunk-list/", "pack/")
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """An index that was made of others. `of`: the digests of those, where they are known."""
+    """What was made of others. `of`: the digests of those, where they are known; `beside`: what belongs to it."""
 
     name: str
     digest: str
     of: tuple[str, ...]
     created_at: float
+    beside: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,7 @@ def _read_made(connection: Connection, found: References) -> None:
         content = json.loads(row["content"])
         if row["name"].startswith(_DERIVED):
             of = tuple(content.get("of", "").split()) or (row["name"].partition("/")[2],)
-            found.derived.append(Made(row["name"], content["index"], of, row["created_at"]))
+            found.derived.append(Made(row["name"], content["index"], of, row["created_at"], content.get("beside", "")))
         else:
             found.indexes.add(content["index"])
 
