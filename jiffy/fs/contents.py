@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import mmap
@@ -112,10 +111,20 @@ class Contents:
         return FileContent(self.tiers.fetch_to_memory(digest)), False
 
     def _open_file(self, digest: Digest) -> int:
-        """An object may be dropped from the cache between being found and being opened."""
+        """An object may be dropped from the cache between being found and being opened, or its disk may fail."""
         for _ in range(_OPEN_TRIES - 1):
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 return os.open(self.tiers.ensure(digest), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                if not self.tiers.local.disks.blame(digest, error):
+                    raise
+            except ExhaustedError as error:
+                if not isinstance(error.__cause__, OSError) or not self.tiers.local.disks.blame(
+                    digest, error.__cause__
+                ):
+                    raise
         return os.open(self.tiers.ensure(digest), os.O_RDONLY | os.O_CLOEXEC)
 
 

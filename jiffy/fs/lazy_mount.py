@@ -21,6 +21,7 @@ from jiffy.fs.mount import mount_erofs, mount_fuse, unmount
 from jiffy.fs.prefetch import Request, ask
 from jiffy.fs.wire import clone_device
 from jiffy.objects.base import Digest
+from jiffy.objects.disks import Disks
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class LazyMount:
         self.mode = mode
         self._at = at
         self._objects = data.objects
+        self._disks = Disks(data.objects)
         self._has_sources = bool(sources)
         self._arguments = ["--data", str(data.root)]
         if sources:
@@ -70,7 +72,9 @@ class LazyMount:
     @property
     def data_layers(self) -> tuple[Path, ...]:
         """Where overlayfs is to look for contents, in order."""
-        return (self._objects, self._at) if self.mode is Mode.LAYERED else ()
+        if self.mode is not Mode.LAYERED:
+            return ()
+        return (self._objects, *(disk / "objects" for disk in self._disks.roots), self._at)
 
     async def start(self) -> None:
         """Start the daemon, mount the lazy layer, and return when it answers."""

@@ -20,6 +20,7 @@ from typing import Final
 
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.partial import remove_partial
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +121,7 @@ class Evictor:
         for file in dropped:
             if file.path.parent == self._partial:
                 file.path.with_name(f"{file.path.name}.have").unlink(missing_ok=True)
-            file.path.unlink(missing_ok=True)
+            remove_partial(file.path)
         self._drop_maps()
         size = sum(file.size for file in dropped)
         if dropped:
@@ -134,7 +135,10 @@ class Evictor:
                 path.unlink(missing_ok=True)
 
     def _lacking_room(self) -> int:
-        return self._limits.free - shutil.disk_usage(self._local.root).free
+        """Of all disks together that lack some: objects are spread evenly."""
+        disks = self._local.disks.roots or (self._local.root,)
+        lacking = [self._limits.free - shutil.disk_usage(disk).free for disk in disks]
+        return sum(max(0, each) for each in lacking) * len(disks) or max(lacking)
 
     def _files(self) -> Iterator[_File]:
         used = self._use.last_used(self._local)

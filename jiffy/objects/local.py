@@ -22,6 +22,7 @@ from typing import Final
 
 from jiffy.errors import CorruptError, ExhaustedError, NotFoundError
 from jiffy.objects.base import NO_ROOM, Digest, object_path
+from jiffy.objects.disks import FAILURES, Disks
 
 _MODE: Final = 0o444
 _NEW_SECONDS: Final = 60.0
@@ -35,9 +36,12 @@ class ObjectWriter:
     """Takes an object's bytes as they come; `publish` makes it visible, leaving without it discards. Thousands are made in
     a cold start, so paths are plain text here."""
 
-    def __init__(self, store: LocalObjects) -> None:
+    def __init__(self, store: LocalObjects, expected: Digest = "") -> None:
         self._store = store
-        self._path = f"{store.incoming}/{os.getpid()}-{next(_serial)}"
+        self._expected = expected
+        disk = store.disks.of(expected) if expected else None
+        folder = store.incoming if disk is None else disk / "incoming"
+        self._path = f"{folder}/{os.getpid()}-{next(_serial)}"
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
         self._hash = hashlib.sha256()
         self._size = 0
@@ -51,24 +55,24 @@ class ObjectWriter:
     def write(self, chunk: bytes | memoryview) -> None:
         self._hash.update(chunk)
         self._size += len(chunk)
-        with _explain_full_disk():
+        with explain_disk():
             written = os.write(self._descriptor, chunk)
             while written < len(chunk):
                 written += os.write(self._descriptor, memoryview(chunk)[written:])
 
-    def seal(self, expected: Digest | None = None) -> tuple[Digest, int]:
+    def seal(self) -> tuple[Digest, int]:
         """End the writing and check the digest; gives digest and size. Nothing is visible yet."""
         digest = self._hash.hexdigest()
-        if expected is not None and digest != expected:
-            raise CorruptError(f"object {expected} has the wrong bytes", why=f"their digest is {digest}")
+        if self._expected and digest != self._expected:
+            raise CorruptError(f"object {self._expected} has the wrong bytes", why=f"their digest is {digest}")
         return digest, self._size
 
-    def publish(self, expected: Digest | None = None) -> tuple[Digest, int]:
+    def publish(self) -> tuple[Digest, int]:
         """Sync if the store is durable, and make visible; gives digest and size. CorruptError when the digest is not the
         expected one."""
-        digest, size = self.seal(expected)
+        digest, size = self.seal()
         if self._store.durable:
-            with _explain_full_disk():
+            with explain_disk():
                 os.fsync(self._descriptor)
         self._move_to(f"{self._store.root}/{object_path(digest)}")
         if self._store.durable:
@@ -90,7 +94,7 @@ class ObjectWriter:
             self._path = ""
 
     def _move_to(self, target: str) -> None:
-        with _explain_full_disk():
+        with explain_disk():
             try:
                 os.rename(self._path, target)  # noqa: PTH104
             except FileNotFoundError:
@@ -131,7 +135,7 @@ class ObjectBatch:
     def _publish(self) -> None:
         if not self._sealed:
             return
-        with _explain_full_disk():
+        with explain_disk():
             sync_filesystem(self._store.incoming)
             parents = {self._store.path(digest).parent for digest in self._sealed}
             for parent in parents:
@@ -150,8 +154,8 @@ class BatchWriter(ObjectWriter):
         super().__init__(store)
         self._sealed = sealed
 
-    def publish(self, expected: Digest | None = None) -> tuple[Digest, int]:
-        digest, size = self.seal(expected)
+    def publish(self) -> tuple[Digest, int]:
+        digest, size = self.seal()
         if digest not in self._sealed and not self._store.keep(digest):
             self._sealed[digest] = Path(self._path)
             self._path = ""
@@ -160,12 +164,14 @@ class BatchWriter(ObjectWriter):
 
 class LocalObjects:
     """The objects below `root`; `incoming` is on the same filesystem and holds what is being written. Those of a cache are
-    not `durable`: they can be had again, and objects/recovery.py drops what a crash of the machine broke."""
+    not `durable`: they can be had again, and objects/recovery.py drops what a crash of the machine broke. They may be spread
+    over several disks."""
 
     def __init__(self, root: Path, incoming: Path, *, durable: bool = True) -> None:
         self.root = root
         self.incoming = incoming
         self.durable = durable
+        self.disks = Disks(root)
         self._collecting = threading.Lock()
 
     def path(self, digest: Digest) -> Path:
@@ -221,13 +227,14 @@ class LocalObjects:
         digest = hashlib.sha256(data).hexdigest()
         if self.keep(digest) and expected in (None, digest):
             return digest
-        with self.writer() as writer:
+        with self.writer(expected or digest) as writer:
             writer.write(data)
-            return writer.publish(expected)[0]
+            return writer.publish()[0]
 
-    def writer(self) -> ObjectWriter:
-        with _explain_full_disk():
-            return ObjectWriter(self)
+    def writer(self, expected: Digest = "") -> ObjectWriter:
+        """For an object whose digest is known; that has to be so where objects are spread over disks."""
+        with explain_disk():
+            return ObjectWriter(self, expected)
 
     def batch(self) -> ObjectBatch:
         return ObjectBatch(self)
@@ -242,7 +249,8 @@ class LocalObjects:
 
     def sweep(self) -> None:
         """Remove what processes that no longer live left half written: files and folders named `PID-...`."""
-        for path in self.incoming.iterdir():
+        folders = (self.incoming, *(root / "incoming" for root in self.disks.roots))
+        for path in (path for folder in folders for path in folder.iterdir()):
             match = _TEMPORARY.fullmatch(path.name)
             if match is None or Path(f"/proc/{match[1]}").exists():
                 continue
@@ -253,7 +261,7 @@ class LocalObjects:
 
 
 @contextmanager
-def _explain_full_disk() -> Iterator[None]:
+def explain_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -261,6 +269,8 @@ def _explain_full_disk() -> Iterator[None]:
             raise ExhaustedError(
                 "cannot store an object", why="the disk is full", hint="free space where the data directory is"
             ) from error
+        if error.errno in FAILURES:
+            raise ExhaustedError("cannot store an object", why=f"the disk fails: {error.strerror}") from error
         raise
 
 

@@ -60,6 +60,7 @@ class PartialObject:
         self._path, self._map_path = store.paths(digest)
         if not self._path.exists():
             self._map_path.unlink(missing_ok=True)
+            store.make_place(digest)
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o444)
         os.ftruncate(self._file, chunks.size)
         self._have = _open_map(self._map_path, len(chunks))
@@ -186,13 +187,14 @@ class PartialObject:
         if not self._store.trusts_lists and not self._is_right():
             logger.error("a list of chunks is not of object %s: what was fetched by it is dropped", self.digest)
             self._map_path.unlink(missing_ok=True)
-            self._path.unlink(missing_ok=True)
+            remove_partial(self._path)
             return
         target = self._store.local.path(self.digest)
         target.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # dropped from the cache meanwhile, or a map in memory
             os.utime(self._map_path)
-            self._path.rename(target)
+            self._path.resolve().rename(target)
+            self._path.unlink(missing_ok=True)
 
     def _is_right(self) -> bool:
         with os.fdopen(os.dup(self._file), "rb") as file:
@@ -292,6 +294,20 @@ class Partials:
     def paths(self, digest: Digest) -> tuple[Path, Path]:
         """Of a partial object's bytes, and of the map of those that are here."""
         return self._folder / digest, self._folder / f"{digest}.have"
+
+    def make_place(self, digest: Digest) -> None:
+        """For the bytes of a new one: on the disk of the object that it will be."""
+        path, _ = self.paths(digest)
+        remove_partial(path)
+        if (disk := self.local.disks.of(digest)) is not None:
+            path.symlink_to(disk / "partial" / digest)
+
+
+def remove_partial(path: Path) -> None:
+    """The bytes of a partial object, wherever they are. Nothing happens when there are none, or when their disk fails."""
+    with contextlib.suppress(OSError):
+        path.resolve().unlink(missing_ok=True)
+    path.unlink(missing_ok=True)
 
 
 def _open_map(path: Path, length: int) -> mmap.mmap:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.objects.local import LocalObjects, sync_filesystem
+from jiffy.objects.partial import remove_partial
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +42,15 @@ class Marker:
         if boot != _BOOT.read_text():
             dropped = self._drop_broken(synced_at - _SLACK)
             for path in self._partial.iterdir():
-                path.unlink()
+                remove_partial(path)
         self.sync()
         return dropped
 
     def sync(self) -> None:
         """All that is here now is safe."""
         now = time.time()
-        sync_filesystem(self._objects.root)
+        for disk in (self._objects.root, *self._objects.disks.roots):
+            sync_filesystem(disk)
         temporary = self._path.with_suffix(".new")
         temporary.write_text(json.dumps({"boot": _BOOT.read_text(), "synced_at": now}))
         temporary.rename(self._path)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class Findings:
 
 
 class Scrubber:
-    """`quarantine` is a folder on the same filesystem; `rate` is how many bytes a second are read at most."""
+    """`quarantine` is a folder, `rate` is how many bytes a second are read at most."""
 
     def __init__(self, tiers: Tiers, quarantine: Path, rate: float) -> None:
         self._tiers = tiers
@@ -84,7 +85,7 @@ class Scrubber:
         except JiffyError as error:
             logger.error("object %s is put aside: %s", digest, error)
             self._quarantine.mkdir(exist_ok=True)
-            path.rename(self._quarantine / digest)
+            shutil.move(path, self._quarantine / digest)
             findings.put_aside += 1
             return
         try:

@@ -228,10 +228,10 @@ class Tiers:
         return self._sources
 
     def _store(self, digest: Digest, parts: Parts) -> None:
-        with self.local.writer() as writer:
+        with self.local.writer(digest) as writer:
             for part in parts:
                 writer.write(part)
-            writer.publish(digest)
+            writer.publish()
 
 
 def _objects_ahead(round_trip: float) -> int:

@@ -24,6 +24,13 @@ from jiffy.worker.agent import Agent
 @click.option(
     "--keep-free", default=2 * 2**30, show_default=True, help="Bytes to keep free on the disk of the objects."
 )
+@click.option(
+    "--disk",
+    "disks",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder on a disk for objects; repeatable.",
+)
 @click.option("--orphan-seconds", default=60.0, show_default=True, help="How long to wait for a server that is gone.")
 def main(
     data: Path,
@@ -32,14 +39,14 @@ def main(
     token_file: Path | None,
     cache_size: int,
     keep_free: int,
+    disks: tuple[Path, ...],
     orphan_seconds: float,
 ) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     directory = DataDirectory(data)
     directory.create()
-    agent = Agent(
-        directory, server, sources, token_file or directory.token, Limits(cache_size, keep_free), orphan_seconds
-    )
+    limits = Limits(cache_size, keep_free)
+    agent = Agent(directory, server, sources, token_file or directory.token, limits, disks, orphan_seconds)
     try:
         asyncio.run(agent.run())
     except JiffyError as error:

@@ -32,8 +32,8 @@ _FLUSH_SECONDS: Final = 2.0
 
 class Agent:
     """`server` is the HTTP address of a server elsewhere, whose objects are fetched as they are read, from `sources` before
-    it, and kept within `limits`; empty for the server that shares the data directory. After `orphan_seconds` without a
-    server the worker stops its containers and ends."""
+    it, and kept within `limits` on `disks`; empty for the server that shares the data directory. After `orphan_seconds`
+    without a server the worker stops its containers and ends."""
 
     def __init__(
         self,
@@ -42,6 +42,7 @@ class Agent:
         sources: Sequence[str],
         token_file: Path,
         limits: Limits,
+        disks: Sequence[Path],
         orphan_seconds: float,
     ) -> None:
         self._data = data
@@ -49,6 +50,7 @@ class Agent:
         self._sources = tuple(sources)
         self._token_file = token_file
         self._limits = limits
+        self._disks = tuple(disks)
         self._orphan_seconds = orphan_seconds
         self._worker_id = random_id("wo")
         self._containers: dict[str, Container] = {}
@@ -61,12 +63,15 @@ class Agent:
         """From taking the lock until SIGTERM, SIGINT, or too long without a server."""
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._ended.set)
-        origin = Origin((*self._sources, self._server), self._token_file, self._limits) if self._server else None
+        origin = self._origin() if self._server else None
         outbox = self._connection.outbox
         with hold_lock(self._data.worker_lock, "worker"):
             async with open_host(self._data, origin, outbox.put, outbox.is_full) as self._host:
                 logger.info("worker %s runs on %s with %s", self._worker_id, self._data.root, self._host.runtime.name)
                 await self._serve()
+
+    def _origin(self) -> Origin:
+        return Origin((*self._sources, self._server), self._token_file, self._limits, self._disks)
 
     async def _serve(self) -> None:
         connection = asyncio.ensure_future(self._connection.run())

@@ -44,16 +44,18 @@ _SYNC_SECONDS: Final = 30.0
 _SCRUB_SECONDS: Final = 24 * 3600.0
 _SCRUB_RATE: Final = 20e6
 _EVICT_SECONDS: Final = 10.0
+_PROBE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where objects are fetched from as they are read: addresses as in objects/sources.py, the nearest first, the file
-    with the server's token, and how many of them may be kept here."""
+    with the server's token, how many of them may be kept here, and the disks to spread them over, if not at home."""
 
     urls: tuple[str, ...]
     token_file: Path
     limits: Limits = NO_LIMITS
+    disks: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ def _enter_namespace(data: DataDirectory) -> None:
 async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin | None) -> tuple[Roots, LazyMount]:
     objects = LocalObjects(data.objects, data.incoming, durable=origin is None)
     if origin is not None:
+        objects.disks.spread(origin.disks)
+        _tend(stack, _PROBE_SECONDS, objects.disks.probe, "looking after the disks")
         marker = Marker(data.synced, objects, data.partial)
         await asyncio.to_thread(marker.recover)
         stack.push_async_callback(asyncio.to_thread, marker.sync)

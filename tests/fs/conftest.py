@@ -3,7 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,10 +76,13 @@ async def full_host(tmp_path: Path, origin: Origin) -> AsyncIterator[ColdHost]:
 
 
 @asynccontextmanager
-async def cold_host(tmp_path: Path, origin: Origin, more: Mapping[str, bytes] | None = None) -> AsyncIterator[ColdHost]:
+async def cold_host(
+    tmp_path: Path, origin: Origin, more: Mapping[str, bytes] | None = None, disks: Sequence[Path] = ()
+) -> AsyncIterator[ColdHost]:
     data = DataDirectory(tmp_path / "store")
     data.create()
     objects = LocalObjects(data.objects, data.incoming)
+    objects.disks.spread(disks)
     lazy = tmp_path / "lazy"
     lazy.mkdir()
     token = tmp_path / "token.json"
@@ -87,7 +90,7 @@ async def cold_host(tmp_path: Path, origin: Origin, more: Mapping[str, bytes] | 
     mount = LazyMount(lazy, data, [origin.url], token)
     await mount.start()
     try:
-        with mounted_root(_tree(CONTENTS | dict(more or {})), [objects.root, lazy], tmp_path) as root:
+        with mounted_root(_tree(CONTENTS | dict(more or {})), mount.data_layers, tmp_path) as root:
             yield ColdHost(data, objects, origin, lazy, mount, root, tmp_path / "image")
     finally:
         await mount.stop()
