@@ -1,17 +1,18 @@
-"""How long `import sklearn` takes on a host that has nothing, by the round trip to the origin, with and without a profile.
+"""How long `import sklearn` takes on a host that has nothing, by the round trip to the origin: with nothing known of it,
+with a profile, and with a boot pack. And on a host that has it all.
 
-Beside it: the same on a plain copy on the host's own disk, which had to be there first. A start ends when the import is
-done. The image is the base with scikit-learn and what it needs, from wheels.
+Beside it: podman, which pulls and runs the same image; and the same on a plain copy on the host's own disk, which had to be
+there first. A start ends when the import is done. The image is the base with scikit-learn and what it needs, from wheels.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlparse
 
 from bench.copies import make_bundle, start_copy, unpack
@@ -27,15 +28,20 @@ from jiffy.image.erofs import write_erofs
 from jiffy.image.folder import import_folder
 from jiffy.image.graft import graft
 from jiffy.image.index import Index, encode_index
+from jiffy.objects.base import Digest
 from jiffy.objects.catalogue import encode_catalogue, make_catalogue
 from jiffy.objects.chunks import LARGE, encode_chunk_map, list_chunks
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.pack import encode_packed_profile, write_pack
 from jiffy.objects.profile import Profile, encode_profile
 from jiffy.worker.host import Origin
 
 _PROGRAM: Final = ("python3", "-c", "import sklearn, sklearn.linear_model; print('ready')")
 _PACKAGES: Final = ("scikit-learn",)
 _ROUND_TRIPS: Final = (0.0, 0.0002, 0.002, 0.02, 0.2)
+_KINDS: Final = ("nothing known", "profile", "boot pack")
+_REACH: Final = {"nothing known": 1 / 3, "profile": 0.2, "boot pack": 0.2}
+_WARM_REACH: Final = 1.1
 _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -50,128 +56,161 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
-class _Cold:
+class _Start:
     """A cold start, and what it fetched."""
 
-    start: Start
+    milliseconds: float
     requests: int
     objects: int
     size: int
 
 
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A program that prints when it is ready, and what makes its image in a folder."""
+
+    program: tuple[str, ...]
+    make: Callable[[DataDirectory, LocalObjects, Path], Coroutine[Any, Any, Image]]
+
+
 def run(data: DataDirectory, samples: int) -> Report:
     """Needs root, and a server that runs on the data directory."""
+    subject = Subject(_PROGRAM, lambda data, objects, folder: make_image(data, objects, folder, _PACKAGES))
+    return measure(subject, data, samples)
+
+
+def measure(subject: Subject, data: DataDirectory, samples: int) -> Report:
     server = find_server(data)
     objects = LocalObjects(data.objects, data.incoming)
     with scratch_directory(data) as scratch:
         make_base(server, scratch)
-        image = asyncio.run(make_image(data, objects, scratch.root / "packages", _PACKAGES))
+        image = asyncio.run(subject.make(data, objects, scratch.root / "packages"))
         copy = scratch.root / "copy"
         indexes = [Index.from_file(objects.path(index)) for index in image.indexes]
         unpack(indexes, objects, copy)
-        bundle = make_bundle(copy, scratch.root / "peer", _PROGRAM)
-        profile = _record(scratch, Origin((server.http_url,), data.token), objects, image)
-        total = sum(size for index in indexes for _, size in index.digests())
+        bundle = make_bundle(copy, scratch.root / "peer", subject.program)
+        measured = _Cold(scratch, data.token, subject.program, image, bundle, samples)
+        measured.record(Origin((server.http_url,), data.token), objects)
         port = urlparse(server.http_url).port
         assert port is not None
-        figures: list[Figure] = []
-        for round_trip in _ROUND_TRIPS if samples > 1 else (0.002,):
+        round_trips = _ROUND_TRIPS if samples > 1 else (0.002,)
+        for round_trip in round_trips:
             with far_away(port, round_trip) as far:
-                figures += _compare(scratch, far, data.token, image, profile, bundle, samples, total, round_trip)
-        if samples > 1:
-            figures += _compare_podman(scratch.root, indexes, objects, figures, samples)
-    return Report(figures)
+                asyncio.run(measured.warm_up(far))
+                for _ in range(samples):
+                    measured.take_turn(far, round_trip)
+        pulls = _pull(scratch.root, indexes, objects, subject, samples) if samples > 1 else {}
+        total = sum(size for index in indexes for _, size in index.digests())
+        return Report([*measured.times(pulls), *measured.costs(total)])
 
 
-def _compare(
-    scratch: DataDirectory,
-    far: Far,
-    token: Path,
-    image: Image,
-    profile: str,
-    bundle: Path,
-    samples: int,
-    total: int,
-    round_trip: float,
-) -> list[Figure]:
-    name = f"round trip {round_trip * 1000:g} ms"
-    plain, profiled, peer = [], [], []
-    origin = Origin((f"http://127.0.0.1:{far.port}",), token)
-    for _ in range(samples):
-        plain.append(_start_cold(scratch, origin, far, image, ""))
-        profiled.append(_start_cold(scratch, origin, far, image, profile))
-        peer.append(asyncio.run(start_copy(bundle)).total)
-    beside = "crun, plain copy"
-    return [
-        Figure(f"{name}, no profile", "ms", [cold.start.total for cold in plain], beside, peer),
-        Figure(f"{name}, profile", "ms", [cold.start.total for cold in profiled], beside, peer),
-        Figure(f"{name}, fetched", "MB", [c.size / 1e6 for c in plain], "image", [total / 1e6] * samples),
-        Figure(f"{name}, fetched, profile", "MB", [c.size / 1e6 for c in profiled], "image", [total / 1e6] * samples),
-        *_compare_requests(name, plain, profiled),
-    ]
-
-
-def _compare_podman(
-    folder: Path, indexes: Sequence[Index], objects: LocalObjects, figures: Sequence[Figure], samples: int
-) -> list[Figure]:
-    """The starts that were measured before, beside a pull and a run, with the same round trips to the registry."""
+def _pull(
+    folder: Path, indexes: Sequence[Index], objects: LocalObjects, subject: Subject, samples: int
+) -> dict[float, list[float]]:
+    """Milliseconds of a pull and a run with podman, by the same round trips to the registry."""
     trees = [folder / f"layer-{number}" for number in range(len(indexes))]
     for tree, index in zip(trees, indexes, strict=True):
         tree.mkdir()
         unpack([index], objects, tree)
-    compared = []
+    found = {}
     with serve_registry(folder / "registry") as port:
         push_image(trees, folder / "pushed", port)
         for round_trip in _ROUND_TRIPS:
-            name = f"round trip {round_trip * 1000:g} ms"
             with far_away(port, round_trip) as far:
-                pulled = [pull_and_run(folder, far.port, _PROGRAM) for _ in range(samples)]
-            times = [each.pull + each.run for each in pulled]
-            starts = (figure for figure in figures if figure.name in (f"{name}, no profile", f"{name}, profile"))
-            compared += [Figure(each.name, "ms", each.samples, "podman pull and run", times) for each in starts]
-    return compared
+                pulled = [pull_and_run(folder, far.port, subject.program) for _ in range(samples)]
+            found[round_trip] = [each.pull + each.run for each in pulled]
+    return found
 
 
-def _compare_requests(name: str, plain: list[_Cold], profiled: list[_Cold]) -> list[Figure]:
-    if not all(cold.requests for cold in plain):
-        return []
-    return [
-        Figure(
-            f"{name}, requests{kind}",
-            "",
-            [float(c.requests) for c in colds],
-            "files",
-            [float(c.objects) for c in colds],
-        )
-        for kind, colds in (("", plain), (", profile", profiled))
-    ]
+class _Cold:
+    """Starts in turns, and what they cost: by the round trip in seconds, and by what was known of the start."""
 
+    def __init__(
+        self, scratch: DataDirectory, token: Path, program: Sequence[str], image: Image, bundle: Path, samples: int
+    ) -> None:
+        self._scratch = scratch
+        self._token = token
+        self._program = program
+        self._image = image
+        self._bundle = bundle
+        self._samples = samples
+        self._profiles = dict.fromkeys(_KINDS, "")
+        self._starts: dict[tuple[float, str], list[_Start]] = {}
+        self._warm: list[float] = []
+        self._peer: list[float] = []
 
-def _start_cold(scratch: DataDirectory, origin: Origin, far: Far, image: Image, profile: str) -> _Cold:
-    forget_objects(scratch)
+    def record(self, origin: Origin, objects: LocalObjects) -> None:
+        """Have the origin hold the program's profile, and the same with a boot pack."""
 
-    async def start() -> Start:
-        async with open_starts(scratch, origin) as starts:
-            catalogues = () if profile else image.catalogues
-            maps = image.chunk_maps
-            return await starts.measure(_PROGRAM, image.layers, profile, catalogues=catalogues, chunk_maps=maps)
+        async def record() -> Profile:
+            async with open_starts(self._scratch, origin) as starts:
+                await starts.measure(self._program, self._image.layers, chunk_maps=self._image.chunk_maps, record=True)
+                recorded: Profile = starts.recorded
+                return recorded
 
-    far.requests()
-    measured = asyncio.run(start())
-    files = [path for folder in (scratch.objects, scratch.partial) for path in folder.rglob("*") if path.is_file()]
-    return _Cold(measured, far.requests(), len(files), sum(path.stat().st_blocks * 512 for path in files))
+        profile = asyncio.run(record())
+        encoded = encode_profile(profile)
+        packed = encode_packed_profile(write_pack(profile, objects), encoded)
+        self._profiles |= {"profile": objects.put(encoded), "boot pack": objects.put(packed)}
 
+    async def warm_up(self, far: Far) -> None:
+        """A host that has it all: each start beside one of the plain copy."""
+        if self._warm:
+            return
+        forget_objects(self._scratch)
+        async with open_starts(self._scratch, self._origin(far)) as starts:
+            for number in range(self._samples + 1):
+                start = await starts.measure(self._program, self._image.layers, chunk_maps=self._image.chunk_maps)
+                peer = await start_copy(self._bundle)
+                if number:
+                    self._warm.append(start.total)
+                    self._peer.append(peer.total)
 
-def _record(scratch: DataDirectory, origin: Origin, objects: LocalObjects, image: Image) -> str:
-    """Have the origin hold the program's profile; gives its digest."""
+    def take_turn(self, far: Far, round_trip: float) -> None:
+        for kind, profile in self._profiles.items():
+            self._starts.setdefault((round_trip, kind), []).append(self._start(far, profile))
 
-    async def record() -> Profile:
-        async with open_starts(scratch, origin) as starts:
-            await starts.measure(_PROGRAM, image.layers, chunk_maps=image.chunk_maps, record=True)
-            recorded: Profile = starts.recorded
-            return recorded
+    def _start(self, far: Far, profile: str) -> _Start:
+        forget_objects(self._scratch)
+        image = self._image
 
-    return objects.put(encode_profile(asyncio.run(record())))
+        async def start() -> Start:
+            async with open_starts(self._scratch, self._origin(far)) as starts:
+                catalogues = () if profile else image.catalogues
+                maps = image.chunk_maps
+                return await starts.measure(
+                    self._program, image.layers, profile, catalogues=catalogues, chunk_maps=maps
+                )
+
+        far.requests()
+        measured = asyncio.run(start())
+        folders = (self._scratch.objects, self._scratch.partial)
+        files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+        return _Start(measured.total, far.requests(), len(files), sum(path.stat().st_blocks * 512 for path in files))
+
+    def _origin(self, far: Far) -> Origin:
+        return Origin((f"http://127.0.0.1:{far.port}",), self._token)
+
+    def times(self, pulls: Mapping[float, list[float]]) -> Iterator[Figure]:
+        """Beside podman, where that was measured, else beside the plain copy."""
+        yield Figure("warm", "ms", self._warm, "crun, plain copy", self._peer, _WARM_REACH)
+        for (round_trip, kind), starts in self._starts.items():
+            peer = "podman pull and run" if pulls else "crun, plain copy"
+            beside = pulls.get(round_trip, self._peer)
+            name = f"round trip {round_trip * 1000:g} ms, {kind}"
+            samples = [start.milliseconds for start in starts]
+            yield Figure(name, "ms", samples, peer, beside, _REACH[kind], kind, round_trip * 1000, "round trip, ms")
+
+    def costs(self, total: int) -> Iterator[Figure]:
+        """What was fetched beside the whole image, and the requests beside the files."""
+        for (round_trip, kind), starts in self._starts.items():
+            name = f"round trip {round_trip * 1000:g} ms, {kind}"
+            megabytes = [start.size / 1e6 for start in starts]
+            yield Figure(f"{name}, fetched", "MB", megabytes, "image", [total / 1e6] * len(starts))
+            if all(start.requests for start in starts):
+                requests = [float(start.requests) for start in starts]
+                files = [float(start.objects) for start in starts]
+                yield Figure(f"{name}, requests", "", requests, "objects fetched", files)
 
 
 async def make_image(data: DataDirectory, objects: LocalObjects, folder: Path, packages: Sequence[str]) -> Image:
@@ -185,12 +224,20 @@ async def make_image(data: DataDirectory, objects: LocalObjects, folder: Path, p
     with objects.batch() as batch:
         entries = import_folder(tree, batch)
     index = encode_index(graft([Index.from_file(objects.path(base))], Index.load(encode_index(entries))))
+    return describe_image(objects, (base, objects.put(index)), base_layer)
+
+
+def describe_image(objects: LocalObjects, indexes: tuple[Digest, ...], *layers: Digest) -> Image:
+    """Of indexes, bottom first; `layers` are the EROFS images of the first ones."""
+    written = tuple(_write_layer(objects, index) for index in indexes[len(layers) :])
+    catalogues = tuple(_write_catalogue(objects, index) for index in indexes)
+    return Image(indexes, (*layers, *written), catalogues, tuple(_map_chunks(objects, index) for index in indexes))
+
+
+def _write_layer(objects: LocalObjects, index: Digest) -> Digest:
     with objects.writer() as writer:
-        write_erofs(Index.load(index), writer)
-        layer, _ = writer.publish()
-    indexes = (base, objects.put(index))
-    catalogues = tuple(_write_catalogue(objects, each) for each in indexes)
-    return Image(indexes, (base_layer, layer), catalogues, tuple(_map_chunks(objects, each) for each in indexes))
+        write_erofs(Index.from_file(objects.path(index)), writer)
+        return writer.publish()[0]
 
 
 def _map_chunks(objects: LocalObjects, index: str) -> str:

@@ -8,7 +8,7 @@ import re
 import statistics
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from rich.table import Table
 @dataclass(frozen=True, slots=True)
 class Figure:
     """`samples` and `peer_samples` were taken in turns. Values are medians, `reach` is the highest ratio that is good
-    enough; 0 where none was set."""
+    enough, or the lowest where more is better; 0 where none was set. Figures of one `series` are a line in a plot, at
+    places `x` of the axis that it names."""
 
     name: str
     unit: str
@@ -27,6 +28,9 @@ class Figure:
     peer: str
     peer_samples: Sequence[float]
     reach: float = 0.0
+    series: str = ""
+    x: float = 0.0
+    axis: str = ""
 
     @property
     def value(self) -> float:
@@ -52,7 +56,15 @@ class Figure:
             "reach": self.reach,
             "samples": list(self.samples),
             "peer_samples": list(self.peer_samples),
+            "series": self.series,
+            "x": self.x,
+            "axis": self.axis,
         }
+
+    @classmethod
+    def read(cls, described: dict[str, Any]) -> Figure:
+        """What `describe` gave."""
+        return cls(**{field.name: described[field.name] for field in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +110,16 @@ def describe_machine() -> dict[str, Any]:
     }
 
 
+def summarise(samples: Sequence[float], unit: str) -> tuple[str, str]:
+    """The median with its unit, and the spread."""
+    median = statistics.median(samples)
+    digits = 0 if median >= 1000 else 1 if median >= 10 else 2
+    return f"{median:,.{digits}f} {unit}".strip(), f"{min(samples):,.{digits}f}-{max(samples):,.{digits}f}"
+
+
 def _summarise(samples: Sequence[float], unit: str) -> str:
-    return f"{statistics.median(samples):.1f} {unit} [dim]{min(samples):.0f}-{max(samples):.0f}[/dim]"
+    median, spread = summarise(samples, unit)
+    return f"{median} [dim]{spread}[/dim]"
 
 
 def _figure_table(figures: Sequence[Figure]) -> Table:

@@ -42,12 +42,13 @@ async def _measure(scratch: DataDirectory, samples: int) -> Report:
         for name, values in found.items():
             if name.startswith("bytes"):
                 figures.append(
-                    Figure(f"{size} entries, {name}", "B", values, "composefs", [_COMPOSEFS_BYTES] * samples)
+                    Figure(f"{size} entries, {name}", "B", values, "composefs", [_COMPOSEFS_BYTES] * samples, 1.0)
                 )
             else:
                 base = first.setdefault(name, sorted(values)[len(values) // 2])
                 line = [base * size / sizes[0]] * samples
-                figures.append(Figure(f"{size} entries, {name}", "ms", values, "linear growth", line))
+                figure = f"{size} entries, {name}"
+                figures.append(Figure(figure, "ms", values, "linear growth", line, series=name, x=size, axis="entries"))
     return Report(figures)
 
 

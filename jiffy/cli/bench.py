@@ -15,30 +15,84 @@ from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, NotFoundError
 
 _SAMPLES: Final = 10
-_NAMES: Final = ("start", "coldstart", "throughput", "metadata", "index", "memory")
+_FILESYSTEM: Final = (
+    *("coldstart", "torch", "metadata", "throughput", "fetch", "index", "growth", "memory", "tuning"),
+)
 
 
-@click.command()
-@click.argument("name", type=click.Choice(_NAMES))
+@click.group()
+def bench() -> None:
+    """Measure jiffy beside its peers and limits, with the server that runs. Needs root and jiffy's source."""
+
+
+@bench.command()
 @data_option
 @click.option("--samples", default=_SAMPLES, show_default=True, help="Samples of each figure.")
 @click.option("--smoke", is_flag=True, help="Only see that it works: one sample.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def bench(name: str, data: Path, samples: int, smoke: bool, as_json: bool) -> None:
-    """Measure jiffy beside its peers and limits, with the server that runs. Needs root and jiffy's source."""
+@click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Keep the figures here, for `report`.")
+def start(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
+    """Starts of containers."""
+    _run(("start",), data, 1 if smoke else samples, as_json, save)
+
+
+@bench.command()
+@click.argument(
+    "names", metavar=f"[{'|'.join(_FILESYSTEM)}]...", type=click.Choice(_FILESYSTEM), nargs=-1, required=True
+)
+@data_option
+@click.option("--samples", default=_SAMPLES, show_default=True, help="Samples of each figure.")
+@click.option("--smoke", is_flag=True, help="Only see that it works: one sample.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Keep the figures here, for `report`.")
+def fs(names: tuple[str, ...], data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
+    """The lazy filesystem."""
+    _run(names, data, 1 if smoke else samples, as_json, save)
+
+
+@bench.command()
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    default=Path("docs/figures"),
+    show_default=True,
+    help="Where figures were kept; plots are put beside them.",
+)
+@click.option(
+    "--into",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    default=Path("docs/BENCHMARKS.md"),
+    show_default=True,
+    help="The page whose marked sections get tables and plots.",
+)
+def report(figures: Path, into: Path) -> None:
+    """Make plots and tables of figures that were kept."""
+    for name in _find("report").write_report(figures, into):
+        click.echo(name)
+
+
+def _run(names: tuple[str, ...], data: Path, samples: int, as_json: bool, save: Path | None) -> None:
     if os.geteuid() != 0:
         raise ConflictError("a benchmark starts containers itself", hint="run as root")
-    report = _find(name).run(DataDirectory(data), 1 if smoke else samples)
+    described = {}
+    for name in names:
+        measured = _find(name).run(DataDirectory(data), samples)
+        described[name] = measured.describe()
+        if save is not None:
+            save.mkdir(parents=True, exist_ok=True)
+            (save / f"{name}.json").write_text(json.dumps(described[name], indent=1) + "\n")
+        if not as_json:
+            measured.print()
     if as_json:
-        click.echo(json.dumps(report.describe(), indent=2))
-    else:
-        report.print()
+        click.echo(json.dumps(described, indent=2))
 
 
 def _find(name: str) -> Any:
     try:
         return importlib.import_module(f"bench.{name}")
     except ModuleNotFoundError as error:
+        if error.name == "matplotlib":
+            raise NotFoundError("matplotlib is not installed", hint="pip install 'jiffy[bench]'") from None
         if error.name != "bench":
             raise
         raise NotFoundError(

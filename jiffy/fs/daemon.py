@@ -15,7 +15,7 @@ import socket
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +27,7 @@ from jiffy.fs.ledger import BackingLedger, NodeLedger, OpenLedger, RequestLedger
 from jiffy.fs.plain import PlainTree
 from jiffy.fs.prefetch import Prefetches
 from jiffy.fs.serving import Filesystem, serve
+from jiffy.fs.tuning import Tuning
 from jiffy.image.erofs_tree import ErofsTree
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
@@ -50,11 +51,12 @@ class Connection:
     tree is shown; empty for the lazy layer."""
 
     tree: Digest
+    tuning: Tuning
     descriptors: Sequence[int]
     ledgers: Mapping[str, int]
 
     def send(self, to: socket.socket) -> None:
-        message = json.dumps({"tree": self.tree}).encode()
+        message = json.dumps({"tree": self.tree, "tuning": asdict(self.tuning)}).encode()
         socket.send_fds(to, [message], [*(self.ledgers[name] for name in LEDGERS), *self.descriptors])
 
     @classmethod
@@ -64,7 +66,8 @@ class Connection:
         if not message:
             return None
         ledgers = dict(zip(LEDGERS, descriptors, strict=False))
-        return cls(str(json.loads(message)["tree"]), descriptors[len(LEDGERS) :], ledgers)
+        told = json.loads(message)
+        return cls(str(told["tree"]), Tuning(**told["tuning"]), descriptors[len(LEDGERS) :], ledgers)
 
     def close(self) -> None:
         for descriptor in (*self.descriptors, *self.ledgers.values()):
@@ -100,7 +103,7 @@ class Daemon:
 
     def _open(self, connection: Connection) -> Filesystem:
         if connection.tree:
-            return self._open_tree(connection.tree)
+            return self._open_tree(connection)
         ledgers = connection.ledgers
         return LazyLayer(
             self._contents,
@@ -108,12 +111,13 @@ class Daemon:
             BackingLedger(ledgers["backings"]),
             NodeLedger(ledgers["nodes"], FIRST_OBJECT),
             OpenLedger(ledgers["opens"], FIRST_OBJECT),
+            connection.tuning,
         )
 
-    def _open_tree(self, digest: Digest) -> PlainTree:
-        image, _ = self._contents.open_whole(digest)
+    def _open_tree(self, connection: Connection) -> PlainTree:
+        image, _ = self._contents.open_whole(connection.tree)
         try:
-            return PlainTree(ErofsTree(image.map()), self._contents)
+            return PlainTree(ErofsTree(image.map()), self._contents, connection.tuning)
         finally:
             image.close()
 

@@ -22,6 +22,7 @@ from typing import Final
 from jiffy.fs import wire
 from jiffy.fs.contents import Content, Contents, FileContent, first_handle
 from jiffy.fs.ledger import BackingLedger, NodeLedger, OpenLedger
+from jiffy.fs.tuning import Tuning
 from jiffy.fs.wire import Operation, Request
 from jiffy.objects.base import Digest
 
@@ -52,12 +53,14 @@ class LazyLayer:
         backings: BackingLedger,
         nodes: NodeLedger,
         opens: OpenLedger,
+        tuning: Tuning,
     ) -> None:
         self._contents = contents
         self._descriptor = descriptor
         self._ledger = backings
         self._nodes = nodes
         self._opens = opens
+        self._tuning = tuning
         self._opening: defaultdict[int, threading.Lock] = defaultdict(threading.Lock)
         self._lock = threading.Lock()
         self._unsized: set[int] = set()
@@ -90,7 +93,7 @@ class LazyLayer:
         raise OSError(errno.ENOSYS, "not an operation of this filesystem")
 
     def _initialise(self, body: memoryview) -> bytes:
-        agreed, reply = wire.agree(body, wire.WANTED | wire.PASSTHROUGH)
+        agreed, reply = wire.agree(body, wire.WANTED | wire.PASSTHROUGH, self._tuning)
         self._passthrough = bool(agreed & wire.PASSTHROUGH)
         return reply
 
@@ -133,7 +136,8 @@ class LazyLayer:
                 content.close()
                 return wire.OPEN_REPLY.pack(self._add_handle(node, None), wire.OPEN_THROUGH, backing)
         self._opens.add(node, 1)
-        return wire.OPEN_REPLY.pack(self._add_handle(node, content), wire.OPEN_CACHED, 0)
+        how = wire.OPEN_DIRECT if self._tuning.direct else wire.OPEN_CACHED
+        return wire.OPEN_REPLY.pack(self._add_handle(node, content), how, 0)
 
     def _find_content(self, node: int) -> tuple[Content, bool]:
         content, is_published = self._contents.open(self._digest(node))

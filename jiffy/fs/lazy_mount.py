@@ -19,6 +19,7 @@ from jiffy.fs.daemon import LEDGERS, Connection
 from jiffy.fs.mode import Mode
 from jiffy.fs.mount import mount_erofs, mount_fuse, unmount
 from jiffy.fs.prefetch import Request, ask
+from jiffy.fs.tuning import DEFAULT, Tuning
 from jiffy.fs.wire import clone_device
 from jiffy.objects.base import Digest
 from jiffy.objects.disks import Disks
@@ -26,11 +27,7 @@ from jiffy.objects.disks import Disks
 logger = logging.getLogger(__name__)
 
 _READY_SECONDS: Final = 20.0
-_READ_AHEAD_KIB: Final = 1024
-_THREADS: Final = 16
-_TREE_THREADS: Final = 8
-"""Descriptors of a mount, one a thread of the daemon. All are this process's: the kernel fails the requests that were taken
-from one that is closed, and they must wait for the next daemon instead."""
+_PAGE: Final = 4096
 
 
 class LazyMount:
@@ -44,8 +41,10 @@ class LazyMount:
         sources: Sequence[str] = (),
         token_file: Path | None = None,
         mode: Mode = Mode.LAYERED,
+        tuning: Tuning = DEFAULT,
     ) -> None:
         self.mode = mode
+        self._tuning = tuning
         self._at = at
         self._objects = data.objects
         self._disks = Disks(data.objects)
@@ -82,7 +81,7 @@ class LazyMount:
         self._keeper = asyncio.ensure_future(self._keep_alive())
         if self.mode is Mode.LAYERED:
             try:
-                await asyncio.to_thread(self._mount, self._at, "", _THREADS)
+                await asyncio.to_thread(self._mount, self._at, "")
             except BaseException:
                 await self.stop()
                 raise
@@ -92,7 +91,7 @@ class LazyMount:
         if self.mode is Mode.LAYERED:
             mount_erofs(image, at)
         else:
-            self._mount(at, digest, _TREE_THREADS)
+            self._mount(at, digest)
 
     def unmount_layer(self, at: Path) -> None:
         if self.mode is Mode.LAYERED:
@@ -122,11 +121,13 @@ class LazyMount:
         self._control.close()
         self._daemons_end.close()
 
-    def _mount(self, at: Path, tree: Digest, threads: int) -> None:
-        first = mount_fuse(at, "jiffy")
-        descriptors = [first, *(clone_device(first) for _ in range(threads - 1))]
+    def _mount(self, at: Path, tree: Digest) -> None:
+        """All descriptors are this process's: the kernel fails the requests that were taken from one that is closed, and
+        they must wait for the next daemon instead."""
+        first = mount_fuse(at, "jiffy", self._tuning.pages * _PAGE)
+        descriptors = [first, *(clone_device(first) for _ in range(self._tuning.threads - 1))]
         ledgers = {name: os.memfd_create(f"jiffy-{name}") for name in LEDGERS}
-        connection = Connection(tree, descriptors, ledgers)
+        connection = Connection(tree, self._tuning, descriptors, ledgers)
         with self._handing_over:
             self._connections[at] = connection
             self._hand_over(connection)
@@ -135,7 +136,7 @@ class LazyMount:
         except BaseException:
             self._unmount(at)
             raise
-        _set_read_ahead(at)
+        _set_read_ahead(at, self._tuning.read_ahead_kib)
 
     def _unmount(self, at: Path) -> None:
         with self._handing_over:
@@ -191,9 +192,9 @@ def _await_answer(at: Path) -> None:
         raise UnavailableError(f"the filesystem at {at} does not answer", why="its daemon hangs, or cannot start")
 
 
-def _set_read_ahead(at: Path) -> None:
+def _set_read_ahead(at: Path, kibibytes: int) -> None:
     """After the first answer, which sets it too. Where sysfs is not writable the kernel's own value stays."""
     device = at.stat().st_dev
     with contextlib.suppress(OSError):
         bdi = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
-        bdi.write_text(str(_READ_AHEAD_KIB))
+        bdi.write_text(str(kibibytes))

@@ -43,8 +43,6 @@ _LOOP_CONFIGURE: Final = 0x4C0A
 _LO_FLAGS_READ_ONLY: Final = 1
 _LO_FLAGS_AUTOCLEAR: Final = 4
 
-FUSE_MAX_READ: Final = 1 << 20
-
 
 def private_mount_namespace() -> None:
     """Move this process to a mount namespace of its own: what it mounts nobody else sees, and ends with it."""
@@ -73,12 +71,12 @@ def mount_overlay(at: Path, lowers: Sequence[Path], data: Sequence[Path], upper:
         _mount_overlay_by_string(at, lowers, data, upper, work)
 
 
-def mount_fuse(at: Path, name: str) -> int:
-    """Mount a read-only FUSE filesystem; gives the descriptor on which its requests arrive."""
+def mount_fuse(at: Path, name: str, longest_read: int) -> int:
+    """Mount a read-only FUSE filesystem; gives the descriptor on which its requests arrive. `longest_read` in bytes."""
     descriptor = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
     options = f"fd={descriptor},rootmode=40000,user_id=0,group_id=0,allow_other,default_permissions"
     try:
-        _mount(name, at, f"fuse.{name}", _MS_RDONLY | _MS_NOSUID | _MS_NODEV, f"{options},max_read={FUSE_MAX_READ}")
+        _mount(name, at, f"fuse.{name}", _MS_RDONLY | _MS_NOSUID | _MS_NODEV, f"{options},max_read={longest_read}")
     except OSError as error:
         os.close(descriptor)
         raise _explain(error, "mount the lazy layer", at) from error

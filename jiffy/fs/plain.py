@@ -15,6 +15,7 @@ from typing import Final
 
 from jiffy.fs import wire
 from jiffy.fs.contents import Contents, RecentContents
+from jiffy.fs.tuning import Tuning
 from jiffy.fs.wire import Operation, Request
 from jiffy.image.erofs import METACOPY, OVERLAY
 from jiffy.image.erofs_tree import ErofsTree, Node
@@ -26,8 +27,9 @@ _DOTS: Final = (b".", b"..")
 class PlainTree:
     """Answers the requests of one mount."""
 
-    def __init__(self, tree: ErofsTree, contents: Contents) -> None:
+    def __init__(self, tree: ErofsTree, contents: Contents, tuning: Tuning) -> None:
         self._tree = tree
+        self._tuning = tuning
         self._contents = RecentContents(contents)
 
     def answer(self, request: Request) -> tuple[bytes, ...]:
@@ -46,7 +48,7 @@ class PlainTree:
             case Operation.READ:
                 return (self._read(self._node(request.node), *wire.READ.unpack_from(request.body)[1:]),)
             case Operation.INIT:
-                return (wire.agree(request.body, _WANTED)[1],)
+                return (wire.agree(request.body, _WANTED, self._tuning)[1],)
             case Operation.STATFS:
                 return (wire.STATISTICS.pack(0, 0, 0, 0, 0, 4096, 255, 4096),)
             case Operation.DESTROY:

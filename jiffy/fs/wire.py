@@ -9,6 +9,8 @@ from enum import IntEnum
 from fcntl import ioctl
 from typing import Final
 
+from jiffy.fs.tuning import Tuning
+
 HEADER: Final = struct.Struct("<IIQQIIIHH")
 REPLY: Final = struct.Struct("<IiQ")
 ATTRIBUTES: Final = struct.Struct("<QQQQQQIIIIIIIIII")
@@ -46,15 +48,13 @@ _NO_FLUSH: Final = 1 << 5
 """Nobody waits for the daemon when he closes a file: not the process that is to start it, either."""
 
 _PASSTHROUGH: Final = 1 << 7
+OPEN_DIRECT: Final = 1 << 0 | _NO_FLUSH
 OPEN_CACHED: Final = _KEEP_CACHE | _NO_FLUSH
 OPEN_THROUGH: Final = _PASSTHROUGH | _NO_FLUSH
 _NOTIFY_INVAL_INODE: Final = 2
 _INVALIDATION: Final = struct.Struct("<Qqq")
 
-_BACKGROUND: Final = 256
-_CONGESTION: Final = 192
 _LONGEST_WRITE: Final = 4096
-_PAGES: Final = (1 << 20) // 4096
 
 
 class Operation(IntEnum):
@@ -101,14 +101,15 @@ def parse_request(buffer: memoryview) -> Request:
     return Request(operation, unique, node, buffer[HEADER.size : size])
 
 
-def agree(body: memoryview, wanted: int) -> tuple[int, bytes]:
+def agree(body: memoryview, wanted: int, tuning: Tuning) -> tuple[int, bytes]:
     """Of the flags that are wanted those that the kernel offers in its first request, and the answer to that. Kernels before
     5.17 have half of the flags."""
     _, _, read_ahead, flags, flags_high = INIT.unpack_from(bytes(body).ljust(INIT.size, b"\0"))
     offered = flags | flags_high << 32 if flags & INIT_EXTENDED else flags
     agreed = offered & wanted
     reply = INIT_REPLY.pack(
-        *(7, 40, read_ahead, agreed & 0xFFFFFFFF, _BACKGROUND, _CONGESTION, _LONGEST_WRITE, 1, _PAGES, 0),
+        *(7, 40, read_ahead, agreed & 0xFFFFFFFF, tuning.background, tuning.congestion),
+        *(_LONGEST_WRITE, 1, tuning.pages, 0),
         *(agreed >> 32, 1 if agreed & PASSTHROUGH else 0),
     )
     return agreed, reply

@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -57,9 +57,11 @@ def parse_base_name(reference: str) -> tuple[str, str] | None:
     return None if match is None else (match[1], match[2])
 
 
-async def bootstrap_python(series: str, objects: LocalObjects, report: Report) -> BaseImage:
-    """Make the base with a Python such as 3.11. UnsupportedError when Debian has none, UnavailableError when the packages
-    cannot be had."""
+async def bootstrap_python(
+    series: str, objects: LocalObjects, report: Report, *, packages: Sequence[str] = ()
+) -> BaseImage:
+    """Make the base with a Python such as 3.11, and with more of Debian's packages. UnsupportedError when Debian has no such
+    Python, UnavailableError when the packages cannot be had."""
     suite = _SUITES.get(series)
     if suite is None:
         raise UnsupportedError(
@@ -71,7 +73,7 @@ async def bootstrap_python(series: str, objects: LocalObjects, report: Report) -
         raise UnavailableError("mmdebstrap is not installed", hint="apt-get install mmdebstrap")
     report(f"making a base image of Debian {suite} with Python {series} from packages, once")
     started = time.monotonic()
-    bootstrap = _Bootstrap(suite, objects, report)
+    bootstrap = _Bootstrap(suite, packages, objects, report)
     try:
         entries = await asyncio.to_thread(bootstrap.run)
     except asyncio.CancelledError:
@@ -94,8 +96,9 @@ async def bootstrap_python(series: str, objects: LocalObjects, report: Report) -
 class _Bootstrap:
     """One run of mmdebstrap, in a thread; `kill` ends it from outside."""
 
-    def __init__(self, suite: str, objects: LocalObjects, report: Report) -> None:
+    def __init__(self, suite: str, packages: Sequence[str], objects: LocalObjects, report: Report) -> None:
         self._suite = suite
+        self._packages = packages
         self._objects = objects
         self._loop = asyncio.get_running_loop()
         self._report_now = report
@@ -120,7 +123,7 @@ class _Bootstrap:
     def _import(self) -> list[Entry]:
         environment = {**os.environ, "TMPDIR": str(self._folder), "LC_ALL": "C.UTF-8"}
         self._process = subprocess.Popen(
-            ["unshare", "--mount", *_command(self._suite)],
+            ["unshare", "--mount", *_command(self._suite, self._packages)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -173,7 +176,7 @@ class _Bootstrap:
         self._loop.call_soon_threadsafe(self._report_now, line)
 
 
-def _command(suite: str) -> list[str]:
+def _command(suite: str, packages: Sequence[str]) -> list[str]:
     """SIGKILL may end it at any time: its mounts are in a namespace of its own, its files below TMPDIR."""
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in _LEFT_OUT]
     mirror = os.environ.get(MIRROR_VARIABLE)
@@ -181,7 +184,7 @@ def _command(suite: str) -> list[str]:
         *("mmdebstrap", "--mode=root", "--format=tar", "--variant=minbase", "--verbose"),
         *options,
         *("--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=force-unsafe-io"),
-        f"--include={','.join(_PACKAGES)}",
+        f"--include={','.join((*_PACKAGES, *packages))}",
         suite,
         "-",
         *([f"deb {mirror} {suite} main"] if mirror else []),

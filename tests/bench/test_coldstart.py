@@ -9,9 +9,10 @@ from tests.servers import ServerUnderTest
 
 
 def test_a_cold_import_is_measured_with_and_without_a_profile(server: ServerUnderTest) -> None:
-    outcome = jiffy("bench", "coldstart", "--smoke", "--json", "--data", str(server.data.root), seconds=250)
+    outcome = jiffy("bench", "fs", "coldstart", "--smoke", "--json", "--data", str(server.data.root), seconds=250)
     assert outcome.code == 0, outcome.output
-    figures = {figure["name"]: figure for figure in json.loads(outcome.output)["figures"]}
-    fetched = figures["round trip 2 ms, fetched, profile"]
+    figures = {figure["name"]: figure for figure in json.loads(outcome.output)["coldstart"]["figures"]}
+    fetched = figures["round trip 2 ms, profile, fetched"]
     assert 0 < fetched["value"] < fetched["peer_value"], "less was fetched than the image has"
-    assert {"round trip 2 ms, profile", "round trip 2 ms, no profile"} <= set(figures)
+    kinds = ("nothing known", "profile", "boot pack")
+    assert {"warm", *(f"round trip 2 ms, {kind}" for kind in kinds)} <= set(figures)

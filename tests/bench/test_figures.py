@@ -23,4 +23,4 @@ def test_a_report_names_its_machine_and_keeps_every_sample() -> None:
 def test_a_table_shows_them(capsys: object) -> None:
     Report([FIGURE], [Split("cold", "ms", {"mount": [1.0]})]).print()
     printed = capsys.readouterr().out  # type: ignore[attr-defined]
-    assert "2.0 ms" in printed and "0.50" in printed and "mount" in printed
+    assert "2.00 ms" in printed and "0.50" in printed and "mount" in printed
