@@ -1,5 +1,6 @@
-"""How long `import sklearn` takes on a host that has nothing, by the round trip to the origin: with nothing known of it,
-with a profile, and with a boot pack. And on a host that has it all.
+"""How long `import sklearn` takes on a host that has nothing, by the round trip to the origin: with nothing known of any
+start, with what a start of another image read (`import pandas`), with a profile, and with a boot pack. And on a host that
+has it all.
 
 Beside it: podman, which pulls and runs the same image; and the same on a plain copy on the host's own disk, which had to be
 there first. A start ends when the import is done. The image is the base with scikit-learn and what it needs, from wheels.
@@ -39,9 +40,11 @@ from jiffy.worker.host import Origin
 _PROGRAM: Final = ("python3", "-c", "import sklearn, sklearn.linear_model; print('ready')")
 _PACKAGES: Final = ("scikit-learn",)
 _ROUND_TRIPS: Final = (0.0, 0.0002, 0.002, 0.02, 0.2)
-_KINDS: Final = ("nothing known", "profile", "boot pack")
-_REACH: Final = {"nothing known": 1 / 3, "profile": 0.2, "boot pack": 0.2}
+_GUESSED: Final = ("nothing known", "another image's profile")
+_REACH: Final = {**dict.fromkeys(_GUESSED, 1 / 3), "profile": 0.2, "boot pack": 0.2}
+_ANOTHER: Final = ("python3", "-c", "import pandas; print('ready')")
 _WARM_REACH: Final = 1.1
+_WARM_STARTS: Final = 10
 _PYTHON: Final = f"{sys.version_info.major}.{sys.version_info.minor}"
 
 
@@ -67,15 +70,17 @@ class _Start:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A program that prints when it is ready, and what makes its image in a folder."""
+    """A program that prints when it is ready, what makes its image in a folder, and one that is started before."""
 
     program: tuple[str, ...]
     make: Callable[[DataDirectory, LocalObjects, Path], Coroutine[Any, Any, Image]]
+    another: Subject | None = None
 
 
 def run(data: DataDirectory, samples: int) -> Report:
     """Needs root, and a server that runs on the data directory."""
-    subject = Subject(_PROGRAM, lambda data, objects, folder: make_image(data, objects, folder, _PACKAGES))
+    another = Subject(_ANOTHER, lambda data, objects, folder: make_image(data, objects, folder, ["pandas"]))
+    subject = Subject(_PROGRAM, lambda data, objects, folder: make_image(data, objects, folder, _PACKAGES), another)
     return measure(subject, data, samples)
 
 
@@ -90,7 +95,11 @@ def measure(subject: Subject, data: DataDirectory, samples: int) -> Report:
         unpack(indexes, objects, copy)
         bundle = make_bundle(copy, scratch.root / "peer", subject.program)
         measured = _Cold(scratch, data.token, subject.program, image, bundle, samples)
-        measured.record(Origin((server.http_url,), data.token), objects)
+        origin = Origin((server.http_url,), data.token)
+        measured.learn(_record(scratch, origin, subject.program, image), objects)
+        if subject.another is not None:
+            others = asyncio.run(subject.another.make(data, objects, scratch.root / "another"))
+            measured.learn_of_another(_record(scratch, origin, subject.another.program, others), objects)
         port = urlparse(server.http_url).port
         assert port is not None
         round_trips = _ROUND_TRIPS if samples > 1 else (0.002,)
@@ -122,6 +131,16 @@ def _pull(
     return found
 
 
+def _record(scratch: DataDirectory, origin: Origin, program: Sequence[str], image: Image) -> Profile:
+    async def record() -> Profile:
+        async with open_starts(scratch, origin) as starts:
+            await starts.measure(program, image.layers, chunk_maps=image.chunk_maps, record=True)
+            recorded: Profile = starts.recorded
+            return recorded
+
+    return asyncio.run(record())
+
+
 class _Cold:
     """Starts in turns, and what they cost: by the round trip in seconds, and by what was known of the start."""
 
@@ -134,24 +153,23 @@ class _Cold:
         self._image = image
         self._bundle = bundle
         self._samples = samples
-        self._profiles = dict.fromkeys(_KINDS, "")
+        self._profiles = {"nothing known": ""}
         self._starts: dict[tuple[float, str], list[_Start]] = {}
         self._warm: list[float] = []
         self._peer: list[float] = []
 
-    def record(self, origin: Origin, objects: LocalObjects) -> None:
+    def learn(self, profile: Profile, objects: LocalObjects) -> None:
         """Have the origin hold the program's profile, and the same with a boot pack."""
-
-        async def record() -> Profile:
-            async with open_starts(self._scratch, origin) as starts:
-                await starts.measure(self._program, self._image.layers, chunk_maps=self._image.chunk_maps, record=True)
-                recorded: Profile = starts.recorded
-                return recorded
-
-        profile = asyncio.run(record())
         encoded = encode_profile(profile)
         packed = encode_packed_profile(write_pack(profile, objects), encoded)
         self._profiles |= {"profile": objects.put(encoded), "boot pack": objects.put(packed)}
+
+    def learn_of_another(self, profile: Profile, objects: LocalObjects) -> None:
+        """Of what the start of another image read this one has a part."""
+        indexes = [Index.from_file(objects.path(index)) for index in self._image.indexes]
+        held = {digest for index in indexes for digest, _ in index.digests()}
+        fitted = {digest: ranges for digest, ranges in profile.items() if digest in held}
+        self._profiles["another image's profile"] = objects.put(encode_profile(fitted))
 
     async def warm_up(self, far: Far) -> None:
         """A host that has it all: each start beside one of the plain copy."""
@@ -159,7 +177,7 @@ class _Cold:
             return
         forget_objects(self._scratch)
         async with open_starts(self._scratch, self._origin(far)) as starts:
-            for number in range(self._samples + 1):
+            for number in range((_WARM_STARTS if self._samples > 1 else 1) + 1):
                 start = await starts.measure(self._program, self._image.layers, chunk_maps=self._image.chunk_maps)
                 peer = await start_copy(self._bundle)
                 if number:
@@ -168,15 +186,15 @@ class _Cold:
 
     def take_turn(self, far: Far, round_trip: float) -> None:
         for kind, profile in self._profiles.items():
-            self._starts.setdefault((round_trip, kind), []).append(self._start(far, profile))
+            self._starts.setdefault((round_trip, kind), []).append(self._start(far, profile, kind in _GUESSED))
 
-    def _start(self, far: Far, profile: str) -> _Start:
+    def _start(self, far: Far, profile: str, is_guess: bool) -> _Start:
         forget_objects(self._scratch)
         image = self._image
 
         async def start() -> Start:
             async with open_starts(self._scratch, self._origin(far)) as starts:
-                catalogues = () if profile else image.catalogues
+                catalogues = image.catalogues if is_guess else ()
                 maps = image.chunk_maps
                 return await starts.measure(
                     self._program, image.layers, profile, catalogues=catalogues, chunk_maps=maps

@@ -120,6 +120,15 @@ def entry(path: bytes, data: bytes) -> Entry:
 def _figures(name: str, axis: str, found: dict[int, list[float]]) -> list[Figure]:
     least = min(found)
     return [
-        Figure(f"{name}, {count:,} {axis}", "us", samples, f"{least}", found[least], series=name, x=count, axis=axis)
+        Figure(
+            f"{name}, {count:,} {axis}",
+            "us",
+            samples,
+            f"with {least} {axis}",
+            found[least],
+            series=name,
+            x=count,
+            axis=axis,
+        )
         for count, samples in found.items()
     ]

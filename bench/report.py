@@ -23,7 +23,13 @@ _COLOURS: Final = (_OURS, "#d1495b", "#2e8b57", "#8d6a9f", "#e08e0b")
 
 matplotlib.use("svg")
 matplotlib.rcParams.update(
-    {"svg.hashsalt": "jiffy", "font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+    {
+        "svg.hashsalt": "jiffy",
+        "svg.fonttype": "none",
+        "font.size": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+    }
 )
 
 
@@ -80,7 +86,7 @@ def plot(figures: Sequence[Figure], target: Path) -> None:
     if bars:
         _plot_bars(axes[-1, 0], bars)
     drawing.tight_layout()
-    drawing.savefig(target, format="svg", metadata={"Date": None})
+    drawing.savefig(target, format="svg", bbox_inches="tight", metadata={"Date": None})
     pyplot.close(drawing)
 
 
@@ -102,10 +108,12 @@ def _plot_lines(axis: Any, figures: Sequence[Figure]) -> None:
             alpha=0.15,
             linewidth=0,
         )
-    peers = {(figure.peer, figure.x): figure.peer_value for figure in figures}
-    for peer in dict.fromkeys(figure.peer for figure in figures):
-        line_of_peer = sorted((x, value) for (name, x), value in peers.items() if name == peer)
-        axis.plot(*zip(*line_of_peer, strict=True), "--", color=_PEER, label=peer)
+    peers = {name: tuple((f.peer, f.x, f.peer_value) for f in figures if f.series == name) for name in series}
+    named: set[str] = set()
+    for points in dict.fromkeys(peers.values()):
+        _, marks, values = zip(*points, strict=True)
+        axis.plot(marks, values, "--", color=_PEER, linewidth=0.8, label="" if named else points[0][0])
+        named.add(points[0][0])
     axis.set_xscale("symlog", linthresh=min((figure.x for figure in figures if figure.x), default=1.0))
     axis.set_yscale("log")
     axis.set_xlabel(figures[0].axis)
@@ -130,4 +138,5 @@ def _plot_bars(axis: Any, figures: Sequence[Figure]) -> None:
 def _describe(machine: dict[str, Any], figures: Sequence[Figure]) -> str:
     samples = int(statistics.median(len(figure.samples) for figure in figures))
     memory = machine["memory_bytes"] / 2**30
-    return f"{samples} samples, median and spread; Linux {machine['kernel']}, {machine['cores']} cores, {memory:.0f} GiB.\n"
+    kernel = machine["kernel"].partition("-")[0]
+    return f"{samples} samples, median and spread; Linux {kernel}, {machine['cores']} cores, {memory:.0f} GiB.\n"

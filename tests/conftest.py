@@ -13,6 +13,8 @@ from tests.bases import make_base, share_images
 from tests.inventory import Inventory, await_nothing_new, take_inventory
 from tests.servers import ServerUnderTest, write_program
 
+pytest_plugins = ["tests.buckets"]
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs root says so by where it is; quick tests run before those that start servers."""

@@ -35,7 +35,7 @@ async def await_end_of_predecessor(data: DataDirectory) -> None:
         await asyncio.sleep(0.02)
 
 
-async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.socket) -> None:
+async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.socket, mirror: str) -> None:
     """Run a serving process until cancelled. It accepts on listeners of this process: while none serves, clients wait."""
     descriptors = (grpc.fileno(), http.fileno())
     command = (
@@ -46,6 +46,8 @@ async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.soc
         str(grpc.fileno()),
         "--http-fd",
         str(http.fileno()),
+        "--mirror",
+        mirror,
     )
     await _keep_running(command, lambda: True, None, descriptors)
 

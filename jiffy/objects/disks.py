@@ -110,7 +110,7 @@ def _make_link(link: Path, target: Path) -> None:
         return
     if link.is_dir() and not link.is_symlink():
         shutil.rmtree(link)
-    temporary = link.with_name(f"{link.name}.{os.getpid()}.{threading.get_ident()}")
+    temporary = link.parent.with_name(f"link-{link.name}.{os.getpid()}.{threading.get_ident()}")
     temporary.symlink_to(target)
     temporary.rename(link)
 

@@ -58,9 +58,7 @@ class PartialObject:
         self._is_advised = False
         self._is_unkept = False
         self._path, self._map_path = store.paths(digest)
-        if not self._path.exists():
-            self._map_path.unlink(missing_ok=True)
-            store.make_place(digest)
+        store.make_place(digest)
         self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o444)
         os.ftruncate(self._file, chunks.size)
         self._have = _open_map(self._map_path, len(chunks))
@@ -296,11 +294,16 @@ class Partials:
         return self._folder / digest, self._folder / f"{digest}.have"
 
     def make_place(self, digest: Digest) -> None:
-        """For the bytes of a new one: on the disk of the object that it will be."""
-        path, _ = self.paths(digest)
+        """Have its bytes on the disk of the object that it will be. What is on a disk that was given up is forgotten."""
+        path, map_path = self.paths(digest)
+        disk = self.local.disks.of(digest)
+        target = path if disk is None else disk / "partial" / digest
+        if path.resolve() == target.resolve() and path.exists():
+            return
+        map_path.unlink(missing_ok=True)
         remove_partial(path)
-        if (disk := self.local.disks.of(digest)) is not None:
-            path.symlink_to(disk / "partial" / digest)
+        if disk is not None:
+            path.symlink_to(target)
 
 
 def remove_partial(path: Path) -> None:

@@ -25,13 +25,14 @@ _PR_SET_PDEATHSIG: Final = 1
 @click.option("--data", type=click.Path(path_type=Path), required=True)
 @click.option("--grpc-fd", type=int, required=True)
 @click.option("--http-fd", type=int, required=True)
-def main(data: Path, grpc_fd: int, http_fd: int) -> None:
+@click.option("--mirror", default="")
+def main(data: Path, grpc_fd: int, http_fd: int, mirror: str) -> None:
     _end_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("grpclib.server").setLevel(logging.WARNING)
     listeners = Listeners(socket.socket(fileno=grpc_fd), socket.socket(fileno=http_fd))
     try:
-        asyncio.run(_serve(DataDirectory(data), listeners))
+        asyncio.run(_serve(DataDirectory(data), listeners, mirror))
     except JiffyError as error:
         click.echo(f"server: {error}", err=True)
         sys.exit(1)
@@ -42,12 +43,12 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-async def _serve(data: DataDirectory, listeners: Listeners) -> None:
+async def _serve(data: DataDirectory, listeners: Listeners, mirror: str) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     with hold_lock(data.serving_lock, "server"):
-        async with run_server(data, listeners):
+        async with run_server(data, listeners, mirror):
             await ended.wait()
 
 

@@ -13,14 +13,17 @@ import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 from grpclib.server import Server
 
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnauthenticatedError
+from jiffy.objects.cloud import CloudObjects
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.mirror import Mirror
+from jiffy.periodic import repeat
 from jiffy.server.apps import Apps
 from jiffy.server.bells import Bells
 from jiffy.server.blobs import Blobs
@@ -47,6 +50,8 @@ from jiffy.server.workers import Workers
 from jiffy.store.stores import Stores, open_stores
 
 logger = logging.getLogger(__name__)
+
+_MIRROR_SECONDS: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +94,9 @@ class TokenIdentity:
 
 
 @asynccontextmanager
-async def run_server(data: DataDirectory, listeners: Listeners) -> AsyncIterator[None]:
-    """A server on a data directory, serving from entry to exit."""
+async def run_server(data: DataDirectory, listeners: Listeners, mirror: str = "") -> AsyncIterator[None]:
+    """A server on a data directory, serving from entry to exit; `mirror` is the address of a bucket that is to have its
+    objects too."""
     async with AsyncExitStack() as stack:
         stores = open_stores(data.database)
         stack.callback(stores.close)
@@ -108,6 +114,8 @@ async def run_server(data: DataDirectory, listeners: Listeners) -> AsyncIterator
         await _listen_grpc(stack, parts, listeners)
         await _keep_running(stack, parts.apps.watch_forever())
         await _keep_running(stack, parts.collection.run_forever())
+        if mirror:
+            await _keep_mirrored(stack, Mirror(objects, CloudObjects(mirror)))
         _publish_address(stack, data, listeners)
         yield
 
@@ -192,6 +200,11 @@ async def _keep_running(stack: AsyncExitStack, job: Coroutine[None, None, None])
             await running
 
     stack.push_async_callback(stop)
+
+
+async def _keep_mirrored(stack: AsyncExitStack, mirror: Mirror) -> None:
+    await _keep_running(stack, repeat(_MIRROR_SECONDS, mirror.run, "mirroring objects"))
+    stack.callback(mirror.cancel)
 
 
 async def _ensure_token(data: DataDirectory, stores: Stores) -> None:

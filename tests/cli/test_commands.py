@@ -55,7 +55,7 @@ def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:
 def test_doctor_tells_people_and_programs_the_same(tmp_path: Path) -> None:
     findings = json.loads(jiffy("doctor", "--json", "--data", str(tmp_path)).output)
     table = jiffy("doctor", "--data", str(tmp_path)).words
-    assert {"kernel", "EROFS", "FUSE passthrough", "OCI runtime"} <= {finding["name"] for finding in findings}
+    assert {"kernel", "lazy filesystem", "FUSE passthrough", "OCI runtime"} <= {finding["name"] for finding in findings}
     assert all(finding["name"] in table for finding in findings)
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 
 from jiffy.cli.running import find_server
+from jiffy.fs.mode import Mode
+from jiffy.runtime.kernel import MODE_VARIABLE
 from tests.cli.test_commands import jiffy
 from tests.conftest import ProgramFolder
 from tests.inventory import await_nothing_new, take_inventory
@@ -48,11 +50,15 @@ def image_id(server: ServerUnderTest, program: ProgramFolder) -> str:
 
 
 @contextmanager
-def mounted(server: ServerUnderTest, image_id: str, folder: Path, number: int = signal.SIGINT) -> Iterator[Path]:
+def mounted(
+    server: ServerUnderTest, image_id: str, folder: Path, mode: Mode, number: int = signal.SIGINT
+) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "jiffy", "image", "mount", image_id, str(folder), "--data", str(server.data.root)]
     command += ["--cache", str(server.data.root.parent / "mounted")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    variables = {**os.environ, MODE_VARIABLE: mode}
+    output = subprocess.PIPE
+    with subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, text=True, env=variables) as process:
         assert process.stdout is not None
         line = process.stdout.readline()
         assert "is mounted on" in line, line + process.stdout.read()
@@ -69,9 +75,12 @@ def test_images_are_listed_with_their_sizes(server: ServerUnderTest, image_id: s
     assert image_id in jiffy("image", "list", "--data", str(server.data.root)).output
 
 
-def test_a_mounted_image_is_a_root_that_programs_run_in(server: ServerUnderTest, image_id: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", list(Mode))
+def test_a_mounted_image_is_a_root_that_programs_run_in(
+    server: ServerUnderTest, image_id: str, tmp_path: Path, mode: Mode
+) -> None:
     before = take_inventory()
-    with mounted(server, image_id, tmp_path / "at") as at:
+    with mounted(server, image_id, tmp_path / "at", mode) as at:
         command = ["chroot", str(at), "/usr/bin/env", "python3", "-c", "import json, ssl; print(json.dumps([1]))"]
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=60, env={"PATH": "/usr/local/bin:/usr/bin:/usr/sbin"}
@@ -82,11 +91,14 @@ def test_a_mounted_image_is_a_root_that_programs_run_in(server: ServerUnderTest,
     assert await_nothing_new(before) == []
 
 
-def test_what_a_killed_one_left_is_removed_by_the_next(server: ServerUnderTest, image_id: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", list(Mode))
+def test_what_a_killed_one_left_is_removed_by_the_next(
+    server: ServerUnderTest, image_id: str, tmp_path: Path, mode: Mode
+) -> None:
     before = take_inventory()
-    with mounted(server, image_id, tmp_path / "at", signal.SIGKILL):
+    with mounted(server, image_id, tmp_path / "at", mode, signal.SIGKILL):
         pass
-    with mounted(server, image_id, tmp_path / "at") as at:
+    with mounted(server, image_id, tmp_path / "at", mode) as at:
         assert (at / "etc" / "os-release").read_text()
     assert await_nothing_new(before) == []
 

@@ -218,3 +218,35 @@ def test_one_that_is_dropped_while_it_is_read_is_read_on(partials: Partials, par
         path.unlink()
     assert b"".join(partial.read(start, CHUNK) for start in range(0, len(DATA), CHUNK)) == DATA
     assert not partials.local.has(DIGEST)
+
+
+def test_on_several_disks_it_is_on_that_of_the_whole_object(
+    objects: LocalObjects, partials: Partials, tmp_path: Path
+) -> None:
+    objects.disks.spread([tmp_path / "one", tmp_path / "two"])
+    partial = partials.open(DIGEST)
+    assert partial is not None
+    place, _ = partials.paths(DIGEST)
+    assert partial.read(0, CHUNK) == DATA[:CHUNK]
+    assert place.resolve().parent.parent == objects.disks.of(DIGEST)
+    assert partial.read(0, len(DATA)) == DATA
+    partials.release(partial)
+    assert objects.read(DIGEST) == DATA
+    assert not place.is_symlink()
+
+
+def test_what_was_on_a_disk_that_is_given_up_is_fetched_again(
+    objects: LocalObjects, partials: Partials, tmp_path: Path
+) -> None:
+    objects.disks.spread([tmp_path / "one", tmp_path / "two"])
+    disks = []
+    for _ in range(2):
+        partial = partials.open(DIGEST)
+        assert partial is not None
+        assert partial.read(3 * CHUNK, 100) == DATA[3 * CHUNK :][:100]
+        partials.release(partial)
+        disk = objects.disks.of(DIGEST)
+        assert disk is not None
+        disks.append(disk)
+        objects.disks.give_up(disk)
+    assert len(set(disks)) == 2
