@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 from typing import Final, Protocol
@@ -47,12 +48,15 @@ def serve(filesystem: Filesystem, descriptor: int, ledger: RequestLedger, thread
 def _try_to_answer(
     filesystem: Filesystem, descriptor: int, request: Request, ledger: RequestLedger, thread: int
 ) -> None:
-    """Nothing happens when nobody waits for the answer any more."""
+    """Nothing happens when nobody waits for the answer any more. An answer that the kernel does not take is an error for
+    whoever waits."""
     try:
         _answer(filesystem, descriptor, request)
     except OSError as error:
         if error.errno not in (*_TRANSIENT, errno.ENODEV):
-            raise
+            logger.exception("the answer to operation %d was not taken", request.operation)
+            with contextlib.suppress(OSError):
+                wire.send_error(descriptor, request.unique, errno.EIO)
     ledger.clear(thread)
     if request.operation == Operation.RELEASE:
         filesystem.release(request)

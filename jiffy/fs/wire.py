@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ class Request:
 
 def read_request(descriptor: int, buffer: memoryview) -> Request:
     """Wait for a request. OSError: ENODEV when the mount is gone, EINTR and ENOENT when it should be tried again."""
-    os.readv(descriptor, [buffer])
+    if not os.readv(descriptor, [buffer]):
+        raise OSError(errno.ENODEV, "the connection is closed")
     return parse_request(buffer)
 
 

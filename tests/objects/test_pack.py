@@ -29,23 +29,25 @@ SIZES = st.dictionaries(st.binary(min_size=32, max_size=32).map(bytes.hex), st.i
 
 
 @pytest.fixture
-def origin(tmp_path: Path) -> Iterator[Origin]:
-    """It has the pack too."""
-    (tmp_path / "there").mkdir()
-    (tmp_path / "coming").mkdir()
+def there(tmp_path: Path) -> LocalObjects:
+    """What the origin has."""
+    for name in ("there", "coming"):
+        (tmp_path / name).mkdir()
     there = LocalObjects(tmp_path / "there", tmp_path / "coming")
     for data in CONTENTS.values():
         there.put(data)
-    with serve_origin({}) as running:
-        running.pack = write_pack(PROFILE, there)  # type: ignore[attr-defined]
-        running.objects = {digest: there.read(digest) for digest in there}
-        yield running
+    return there
 
 
 @pytest.fixture
-def pack(origin: Origin) -> Pack:
-    found: Pack = origin.pack  # type: ignore[attr-defined]
-    return found
+def pack(there: LocalObjects) -> Pack:
+    return write_pack(PROFILE, there)
+
+
+@pytest.fixture
+def origin(there: LocalObjects, pack: Pack) -> Iterator[Origin]:
+    with serve_origin({digest: there.read(digest) for digest in there}) as running:
+        yield running
 
 
 @pytest.fixture
