@@ -18,7 +18,7 @@ from urllib.parse import urlparse
 
 from bench.copies import make_bundle, start_copy, unpack
 from bench.figures import Figure, Report
-from bench.hosts import Start, forget_objects, open_starts, scratch_directory
+from bench.hosts import Start, forget_objects, open_starts, record_profile, scratch_directory
 from bench.podman import pull_and_run, push_image, serve_registry
 from bench.proxy import Far, far_away
 from bench.start import find_base, make_base
@@ -132,13 +132,7 @@ def _pull(
 
 
 def _record(scratch: DataDirectory, origin: Origin, program: Sequence[str], image: Image) -> Profile:
-    async def record() -> Profile:
-        async with open_starts(scratch, origin) as starts:
-            await starts.measure(program, image.layers, chunk_maps=image.chunk_maps, record=True)
-            recorded: Profile = starts.recorded
-            return recorded
-
-    return asyncio.run(record())
+    return asyncio.run(record_profile(scratch, origin, program, image.layers, image.chunk_maps))
 
 
 class _Cold:

@@ -111,6 +111,15 @@ class Starts:
         return Start(total * 1000, {phase: seconds * 1000 for phase, seconds in phases.items()})
 
 
+async def record_profile(
+    scratch: DataDirectory, origin: Origin, argv: Sequence[str], layers: Sequence[str], chunk_maps: Sequence[str] = ()
+) -> Profile:
+    """What a start reads, on a host of its own."""
+    async with open_starts(scratch, origin) as starts:
+        await starts.measure(argv, layers, chunk_maps=chunk_maps, record=True)
+        return starts.recorded
+
+
 @asynccontextmanager
 async def open_starts(scratch: DataDirectory, origin: Origin) -> AsyncIterator[Starts]:
     """Once a loop: the host's threads must all be in its namespace."""

@@ -18,7 +18,7 @@ from typing import Final
 
 from bench.copies import make_bundle, start_copy, unpack
 from bench.figures import Figure, Report, Split
-from bench.hosts import Start, forget_objects, open_starts, scratch_directory
+from bench.hosts import Start, forget_objects, open_starts, record_profile, scratch_directory
 from jiffy.cli.running import RunningServer, find_server
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
@@ -153,9 +153,8 @@ def _measure(
 
 async def _record(scratch: DataDirectory, origin: Origin, data: DataDirectory, name: str, base: str) -> str:
     """Have the origin hold the profile of a program; gives its digest."""
-    async with open_starts(scratch, origin) as starts:
-        await starts.measure(_PROGRAMS[name], [base], record=True)
-    return LocalObjects(data.objects, data.incoming).put(encode_profile(starts.recorded))
+    profile = await record_profile(scratch, origin, _PROGRAMS[name], [base])
+    return LocalObjects(data.objects, data.incoming).put(encode_profile(profile))
 
 
 async def _start_profiled(scratch: DataDirectory, origin: Origin, name: str, base: str, profile: str) -> Start:

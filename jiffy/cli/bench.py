@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -14,10 +15,26 @@ from jiffy.cli.running import data_option
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, NotFoundError
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 _SAMPLES: Final = 10
-_FILESYSTEM: Final = (
-    *("coldstart", "torch", "metadata", "throughput", "fetch", "index", "growth", "memory", "tuning"),
-)
+_FILESYSTEM: Final = ["coldstart", "torch", "metadata", "throughput", "fetch", "index", "growth", "memory", "tuning"]
+
+
+def _measure_options(command: F) -> F:
+    """Adds what every measurement takes: data, samples, smoke, as_json and save."""
+    options = (
+        data_option,
+        click.option("--samples", default=_SAMPLES, show_default=True, help="Samples of each figure."),
+        click.option("--smoke", is_flag=True, help="Only see that it works: one sample."),
+        click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+        click.option(
+            "--save", type=click.Path(path_type=Path, file_okay=False), help="Keep the figures here, for `report`."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 @click.group()
@@ -26,11 +43,7 @@ def bench() -> None:
 
 
 @bench.command()
-@data_option
-@click.option("--samples", default=_SAMPLES, show_default=True, help="Samples of each figure.")
-@click.option("--smoke", is_flag=True, help="Only see that it works: one sample.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Keep the figures here, for `report`.")
+@_measure_options
 def start(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
     """Starts of containers."""
     _run(("start",), data, 1 if smoke else samples, as_json, save)
@@ -40,11 +53,7 @@ def start(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | Non
 @click.argument(
     "names", metavar=f"[{'|'.join(_FILESYSTEM)}]...", type=click.Choice(_FILESYSTEM), nargs=-1, required=True
 )
-@data_option
-@click.option("--samples", default=_SAMPLES, show_default=True, help="Samples of each figure.")
-@click.option("--smoke", is_flag=True, help="Only see that it works: one sample.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--save", type=click.Path(path_type=Path, file_okay=False), help="Keep the figures here, for `report`.")
+@_measure_options
 def fs(names: tuple[str, ...], data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
     """The lazy filesystem."""
     _run(names, data, 1 if smoke else samples, as_json, save)

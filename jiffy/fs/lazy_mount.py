@@ -9,7 +9,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -104,6 +104,17 @@ class LazyMount:
         if self._has_sources:
             with contextlib.suppress(BlockingIOError):
                 ask(self._control, request, start, digest)
+
+    def announce(
+        self, start: str, *, chunk_maps: Iterable[Digest], catalogues: Iterable[Digest], profile: Digest
+    ) -> None:
+        """Tell what a start will read, as its order has it."""
+        for chunk_map in chunk_maps:
+            self.tell(Request.CHUNK_MAP, chunk_map)
+        for catalogue in catalogues:
+            self.tell(Request.CATALOGUE, catalogue)
+        if profile:
+            self.tell(Request.PREFETCH, profile, start)
 
     async def stop(self) -> None:
         """End the daemon, then the mounts."""

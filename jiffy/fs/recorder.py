@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import UnsupportedError
+from jiffy.image.erofs import REDIRECT
 from jiffy.objects.base import Digest
 from jiffy.objects.profile import MOST_OBJECTS
 
-_REDIRECT: Final = "trusted.overlay.redirect"
 _EVENT: Final = struct.Struct("<IBBHQii")
 _BUFFER: Final = 64 * 1024
 
@@ -86,7 +86,7 @@ class Recorder:
     def _find(self, path: bytes) -> Digest | None:
         for layer in self._layers:
             try:
-                redirect = os.getxattr(os.fsencode(layer) + path, _REDIRECT, follow_symlinks=False)
+                redirect = os.getxattr(os.fsencode(layer) + path, REDIRECT, follow_symlinks=False)
             except OSError:
                 continue
             return redirect.decode().replace("/", "")

@@ -23,9 +23,9 @@ SUPERBLOCK: Final = struct.Struct("<IIIBBHQQIIII16s16sIHHHBBIQB23s")
 MAGIC: Final = 0xE0F5E1E2
 _COMPAT_MTIME: Final = 0x2
 _INCOMPAT_CHUNKED_FILE: Final = 0x4
-LAYOUT_PLAIN: Final = 0
+_LAYOUT_PLAIN: Final = 0
 LAYOUT_INLINE: Final = 2
-LAYOUT_CHUNKS: Final = 4
+_LAYOUT_CHUNKS: Final = 4
 COMPACT: Final = struct.Struct("<HHHHIIIIHHI")
 EXTENDED: Final = struct.Struct("<HHHHQIIIIQII16s")
 DIRENT: Final = struct.Struct("<QHBB")
@@ -80,7 +80,7 @@ class _Inode:
     nlink: int = 1
     offset: int = 0
     extended: bool = False
-    layout: int = LAYOUT_PLAIN
+    layout: int = _LAYOUT_PLAIN
     xattrs: bytes = b""
     size: int = 0
     block_count: int = 0
@@ -164,7 +164,7 @@ def _measure(inode: _Inode, common_time: int) -> None:
         else:
             inode.block_count = 1
     elif entry.kind is Kind.FILE and entry.size:
-        inode.layout, inode.tail_size, inode.size = LAYOUT_CHUNKS, 4, entry.size
+        inode.layout, inode.tail_size, inode.size = _LAYOUT_CHUNKS, 4, entry.size
     inode.extended = (
         entry.mtime_ns != common_time or max(entry.uid, entry.gid, inode.nlink) > 0xFFFF or inode.size >= 2**32
     )
@@ -234,7 +234,7 @@ def _write_inode(inode: _Inode, metadata: bytearray, data: bytearray) -> None:
 
 def _contents(inode: _Inode) -> tuple[bytes, bytes]:
     """What goes to whole blocks, and what follows the inode."""
-    if inode.layout == LAYOUT_CHUNKS:
+    if inode.layout == _LAYOUT_CHUNKS:
         return b"", struct.pack("<I", _HOLE)
     if inode.entry.kind is Kind.DIRECTORY:
         groups = [_encode_names(group) for group in _group_names(inode)]
@@ -275,7 +275,7 @@ def _encode_inode(inode: _Inode) -> bytes:
 def _encode_union(inode: _Inode) -> int:
     """The field that means a chunk format, a device or a first block, as the inode's kind has it."""
     entry = inode.entry
-    if inode.layout == LAYOUT_CHUNKS:
+    if inode.layout == _LAYOUT_CHUNKS:
         return min(max((entry.size - 1).bit_length(), 12), 43) - 12
     if _written_kind(entry) in (Kind.CHARACTER, Kind.BLOCK):
         major, minor = os.major(entry.device), os.minor(entry.device)

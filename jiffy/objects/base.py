@@ -52,6 +52,11 @@ def object_path(digest: Digest) -> str:
     return f"{digest[:2]}/{digest[2:]}"
 
 
+def batched(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """In order, as many as `size` at a time."""
+    return (items[start : start + size] for start in range(0, len(items), size))
+
+
 def regroup(parts: Parts, sizes: Iterable[int]) -> Iterator[memoryview]:
     """The same bytes in pieces of these sizes; a part that fits is passed on as it is."""
     waiting = iter(parts)

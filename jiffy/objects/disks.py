@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import ConflictError, InvalidError
-from jiffy.objects.base import Digest
+from jiffy.objects.base import NO_ROOM, Digest
 
 logger = logging.getLogger(__name__)
 
@@ -142,4 +142,4 @@ def _is_well(root: Path) -> bool:
             with contextlib.suppress(OSError):
                 path.unlink()
     except OSError as error:
-        return error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return error.errno in NO_ROOM

@@ -55,7 +55,7 @@ class ObjectWriter:
     def write(self, chunk: bytes | memoryview) -> None:
         self._hash.update(chunk)
         self._size += len(chunk)
-        with explain_disk():
+        with _explain_disk():
             written = os.write(self._descriptor, chunk)
             while written < len(chunk):
                 written += os.write(self._descriptor, memoryview(chunk)[written:])
@@ -72,7 +72,7 @@ class ObjectWriter:
         expected one."""
         digest, size = self.seal()
         if self._store.durable:
-            with explain_disk():
+            with _explain_disk():
                 os.fsync(self._descriptor)
         self._move_to(f"{self._store.root}/{object_path(digest)}")
         if self._store.durable:
@@ -94,7 +94,7 @@ class ObjectWriter:
             self._path = ""
 
     def _move_to(self, target: str) -> None:
-        with explain_disk():
+        with _explain_disk():
             try:
                 os.rename(self._path, target)  # noqa: PTH104
             except FileNotFoundError:
@@ -135,7 +135,7 @@ class ObjectBatch:
     def _publish(self) -> None:
         if not self._sealed:
             return
-        with explain_disk():
+        with _explain_disk():
             sync_filesystem(self._store.incoming)
             parents = {self._store.path(digest).parent for digest in self._sealed}
             for parent in parents:
@@ -233,7 +233,7 @@ class LocalObjects:
 
     def writer(self, expected: Digest = "") -> ObjectWriter:
         """For an object whose digest is known; that has to be so where objects are spread over disks."""
-        with explain_disk():
+        with _explain_disk():
             return ObjectWriter(self, expected)
 
     def batch(self) -> ObjectBatch:
@@ -261,7 +261,7 @@ class LocalObjects:
 
 
 @contextmanager
-def explain_disk() -> Iterator[None]:
+def _explain_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from jiffy.objects.base import Digest
+from jiffy.objects.base import Digest, batched
 from jiffy.objects.cloud import CloudObjects
 from jiffy.objects.local import LocalObjects
 
@@ -43,7 +43,7 @@ class Mirror:
         here = {folder.name + file.name for folder in changed for file in folder.iterdir()}
         names = {folder.name for folder in changed}
         gone = [digest for digest in there if digest[:2] in names and digest not in here]
-        uploaded = sum(map(self._upload, _batched(sorted(here - there))))
+        uploaded = sum(map(self._upload, batched(sorted(here - there), _AT_ONCE)))
         self._bucket.delete_many(gone)
         there.difference_update(gone)
         if not self._cancelled.is_set():
@@ -69,7 +69,3 @@ class Mirror:
         assert self._there is not None
         self._there.update(digest for digest, _ in found)
         return len(found)
-
-
-def _batched(digests: Sequence[Digest]) -> Iterator[Sequence[Digest]]:
-    return (digests[start : start + _AT_ONCE] for start in range(0, len(digests), _AT_ONCE))

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import JiffyError
-from jiffy.objects.base import NO_ROOM, Digest, Parts, Span, regroup
+from jiffy.objects.base import NO_ROOM, Digest, Parts, Span, batched, regroup
 from jiffy.objects.chunks import ChunkList, read_chunk_list
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.profile import Ranges
@@ -84,7 +84,7 @@ class PartialObject:
         """Fetch these bytes, or all of them when no range is named, as long as it is not cancelled."""
         self._is_advised = True
         numbers = sorted({number for start, size in ranges for number in self._chunks.numbers(start, start + size)})
-        for batch in _batched(_fill_gaps(numbers) or range(len(self._chunks)), _PREFETCH_RUN):
+        for batch in batched(_fill_gaps(numbers) or range(len(self._chunks)), _PREFETCH_RUN):
             if cancelled.is_set():
                 return
             for future in self._request(batch, self._store.prefetch_streams, _PREFETCH_RUN).values():
@@ -347,7 +347,3 @@ def _fill_gaps(numbers: Sequence[int]) -> Sequence[int]:
             filled.extend(range(filled[-1] + 1, number))
         filled.append(number)
     return filled
-
-
-def _batched(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    return (numbers[start : start + size] for start in range(0, len(numbers), size))

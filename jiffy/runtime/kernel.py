@@ -92,14 +92,17 @@ def probe_overlay() -> Finding:
 def probe_mode(release: str) -> Finding:
     """Which of the modes of the lazy filesystem the kernel can have, or the environment asks for."""
     name = "lazy filesystem"
-    plain = f"{Mode.PLAIN} FUSE: " + "{}"
+
+    def plain(why: str, advice: str) -> Finding:
+        return Finding(name, Verdict.SLOWER, f"{Mode.PLAIN} FUSE: {why}", advice)
+
     if os.environ.get(MODE_VARIABLE) == Mode.PLAIN:
-        return Finding(name, Verdict.SLOWER, plain.format(f"{MODE_VARIABLE} says so"), f"unset {MODE_VARIABLE}")
+        return plain(f"{MODE_VARIABLE} says so", f"unset {MODE_VARIABLE}")
     if read_release(release) < _DATA_ONLY_LOWERS:
-        found = plain.format(f"Linux {release} cannot join images with objects")
-        return Finding(name, Verdict.SLOWER, found, "Linux 6.5 and newer can, and need no FUSE for names and stats")
+        advice = "Linux 6.5 and newer can, and need no FUSE for names and stats"
+        return plain(f"Linux {release} cannot join images with objects", advice)
     if "erofs" not in _filesystems():
-        return Finding(name, Verdict.SLOWER, plain.format("the kernel has no EROFS"), "modprobe erofs")
+        return plain("the kernel has no EROFS", "modprobe erofs")
     how = "files" if read_release(release) >= _EROFS_FROM_FILE else "loop devices"
     return Finding(name, Verdict.OK, f"{Mode.LAYERED}: EROFS from {how}, objects, FUSE for what is absent")
 

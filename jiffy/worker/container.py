@@ -15,7 +15,6 @@ from typing import Final
 from jiffy.core.actions import LaunchContainer, StopContainer
 from jiffy.core.events import ContainerExited, ContainerStarted, ExitReason, StartRecorded
 from jiffy.errors import JiffyError, UnsupportedError
-from jiffy.fs.lazy_mount import LazyMount
 from jiffy.fs.prefetch import Request
 from jiffy.runtime import cgroups
 from jiffy.runtime.bundle import BindMount, ContainerSpec
@@ -95,16 +94,19 @@ class Container:
 
     async def _launch(self) -> Process:
         phases = _Phases()
-        self._announce(self._host.lazy)
-        await self._host.roots.prepare(self._order.layers)
+        order = self._order
+        self._host.lazy.announce(
+            self.task_id, chunk_maps=order.chunk_maps, catalogues=order.catalogues, profile=order.profile
+        )
+        await self._host.roots.prepare(order.layers)
         phases.end("index")
         try:
-            self._root = await self._host.roots.mount(self.task_id, self._order.layers)
+            self._root = await self._host.roots.mount(self.task_id, order.layers)
         except BaseException:
-            self._host.roots.release(self._order.layers)
+            self._host.roots.release(order.layers)
             raise
         phases.end("mount")
-        if self._order.record:
+        if order.record:
             await self._begin_recording(self._root)
         self._interface = await self._host.network.take()
         phases.end("network")
@@ -118,18 +120,9 @@ class Container:
             pipe.close_writer()
         self._host.report(ContainerStarted(self.task_id, self._interface.address, time.time(), phases.seconds))
         if self._stop is not None:
-            order, self._stop = self._stop, None
-            self.stop(order)
+            stop, self._stop = self._stop, None
+            self.stop(stop)
         return self._process
-
-    def _announce(self, lazy: LazyMount) -> None:
-        """Tell the lazy layer what this start will read."""
-        for chunk_map in self._order.chunk_maps:
-            lazy.tell(Request.CHUNK_MAP, chunk_map)
-        for catalogue in self._order.catalogues:
-            lazy.tell(Request.CATALOGUE, catalogue)
-        if self._order.profile:
-            lazy.tell(Request.PREFETCH, self._order.profile, self.task_id)
 
     async def _begin_recording(self, root: Root) -> None:
         layers = self._host.roots.layer_mounts(root)

@@ -16,7 +16,6 @@ from jiffy.datadir import DataDirectory, read_token
 from jiffy.errors import UnsupportedError
 from jiffy.fs.lazy_mount import LazyMount
 from jiffy.fs.mount import bind_mount, unmount
-from jiffy.fs.prefetch import Request
 from jiffy.locks import hold_lock
 from jiffy.objects.eviction import LayerUse
 from jiffy.objects.local import LocalObjects
@@ -47,12 +46,7 @@ async def mount_image(
         stack.enter_context(hold_lock(data.worker_lock, "mount"))
         _unmount_leftovers(data, folder)
         roots, lazy = await _open(stack, data, sources, token_file)
-        for chunk_map in image["chunk_maps"]:
-            lazy.tell(Request.CHUNK_MAP, chunk_map)
-        for catalogue in image["catalogues"]:
-            lazy.tell(Request.CATALOGUE, catalogue)
-        if image["profile"]:
-            lazy.tell(Request.PREFETCH, image["profile"], _ROOT)
+        lazy.announce(_ROOT, chunk_maps=image["chunk_maps"], catalogues=image["catalogues"], profile=image["profile"])
         await roots.prepare(image["layers"])
         root = await roots.mount(_ROOT, image["layers"])
         stack.push_async_callback(roots.remove, root)

@@ -10,25 +10,11 @@ import pytest
 
 from jiffy.objects.local import LocalObjects
 from tests.cli.test_commands import jiffy
+from tests.cli.test_image import PROGRAM
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
 pytestmark = pytest.mark.root
-
-PROGRAM = """
-    import modal
-
-    app = modal.App("collected", image=modal.Image.debian_slim())
-
-    @app.function()
-    def work():
-        import fractions
-        return 1
-
-    @app.local_entrypoint()
-    def main():
-        print(work.remote())
-"""
 
 
 def test_garbage_is_told_then_removed_and_programs_still_run(server: ServerUnderTest, program: ProgramFolder) -> None:

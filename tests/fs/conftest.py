@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
+import signal
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -102,3 +104,12 @@ def _tree(contents: Mapping[str, bytes]) -> list[Entry]:
         for name, data in contents.items()
     ]
     return [Entry(b"/", Kind.DIRECTORY, 0o755), *files]
+
+
+async def kill_daemon(mount: LazyMount) -> None:
+    """Until there is another."""
+    pid = mount.pid
+    os.kill(pid, signal.SIGKILL)
+    async with asyncio.timeout(10):
+        while mount.pid == pid:
+            await asyncio.sleep(0.01)

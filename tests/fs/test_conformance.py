@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import io
 import json
 import os
 import signal
@@ -31,6 +32,7 @@ from jiffy.objects.local import LocalObjects
 from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
 from jiffy.worker.roots import Root, Roots
+from tests.fs.conftest import kill_daemon
 from tests.objects.origin import Origin, serve_origin
 
 pytestmark = pytest.mark.root
@@ -106,19 +108,11 @@ class MountedRoot:
         return [wanted[digest] for digest in asked if digest in wanted]
 
 
-class _ImageWriter:
-    def __init__(self) -> None:
-        self.data = bytearray()
-
-    def write(self, data: bytes, /) -> None:
-        self.data += data
-
-
 @pytest.fixture(scope="module")
 def image() -> bytes:
-    writer = _ImageWriter()
-    write_erofs(Index.load(encode_index(TREE)), writer)
-    return bytes(writer.data)
+    written = io.BytesIO()
+    write_erofs(Index.load(encode_index(TREE)), written)
+    return written.getvalue()
 
 
 @pytest.fixture(params=list(Mode))
@@ -344,7 +338,7 @@ async def test_a_killed_daemon_is_followed_by_one_that_goes_on(root: MountedRoot
     assert holder.stdin is not None and holder.stdout is not None
     assert await holder.stdout.readexactly(5) == b"start"
     for number in range(3):
-        await kill(root.mount)
+        await kill_daemon(root.mount)
         assert await root.do((root.at / "many" / f"file-{number:05}").read_bytes) == b"%d" % number
         assert not await root.do((root.at / f"none-{number}").exists)
     holder.stdin.close()
@@ -361,11 +355,3 @@ async def test_what_waits_for_a_killed_daemon_is_answered_by_the_next(root: Moun
     os.kill(root.mount.pid, signal.SIGKILL)
     async with asyncio.timeout(20):
         assert await asyncio.gather(*readers) == [b"5000", b"5001", b"5002"]
-
-
-async def kill(mount: LazyMount) -> None:
-    pid = mount.pid
-    os.kill(pid, signal.SIGKILL)
-    async with asyncio.timeout(10):
-        while mount.pid == pid:
-            await asyncio.sleep(0.01)

@@ -9,7 +9,6 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from jiffy.fs.mount import mount_tmpfs, unmount
 from jiffy.fs.prefetch import Request
 from jiffy.objects.chunks import CHUNK, encode_chunk_map, list_chunks
 from jiffy.objects.profile import encode_profile
-from tests.fs.conftest import CONTENTS, ColdHost, cold_host
+from tests.fs.conftest import CONTENTS, ColdHost, cold_host, kill_daemon
 from tests.objects.origin import Origin
 
 pytestmark = pytest.mark.root
@@ -152,11 +151,7 @@ async def test_many_processes_read_it_at_once(large: ColdHost) -> None:
 async def test_a_daemon_that_is_killed_meanwhile_is_not_noticed(large: ColdHost) -> None:
     job = asyncio.create_task(asyncio.to_thread((large.root / "huge").read_bytes))
     for _ in range(3):
-        pid = large.mount.pid
-        os.kill(pid, signal.SIGKILL)
-        deadline = time.monotonic() + 10
-        while large.mount.pid == pid and time.monotonic() < deadline:
-            await asyncio.sleep(0.01)
+        await kill_daemon(large.mount)
         await asyncio.sleep(0.1)
     assert await asyncio.wait_for(job, 30) == DATA
     assert await asyncio.to_thread((large.root / "huge").read_bytes) == DATA

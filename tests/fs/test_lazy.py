@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -22,7 +21,7 @@ import pytest
 from jiffy.fs.prefetch import Request
 from jiffy.objects.catalogue import Place, encode_catalogue
 from jiffy.objects.profile import encode_profile, whole
-from tests.fs.conftest import CONTENTS, OBJECTS, ColdHost, cold_host
+from tests.fs.conftest import CONTENTS, OBJECTS, ColdHost, cold_host, kill_daemon
 from tests.objects.origin import serve_origin
 
 pytestmark = pytest.mark.root
@@ -118,7 +117,7 @@ async def test_a_killed_daemon_is_replaced_and_open_files_go_on(host: ColdHost) 
     async with another_process_that_reads(host.root / "large") as read_next:
         assert await read_next() == piece(0)
         for number in range(1, 4):
-            await kill_daemon(host)
+            await kill_daemon(host.mount)
             assert await read_next() == piece(number)
             assert await read(host.root / "large") == CONTENTS["large"]
             assert await read(host.root / f"file-{number}") == CONTENTS[f"file-{number}"]
@@ -191,15 +190,6 @@ with open({str(path)!r}, "rb") as file:
         await process.wait()
 
 
-async def kill_daemon(host: ColdHost) -> None:
-    pid = host.mount.pid
-    os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while host.mount.pid == pid:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
-
-
 async def test_a_profile_is_fetched_before_anybody_reads(host: ColdHost) -> None:
     names = [f"file-{number}" for number in range(12)]
     profile = encode_profile(whole(host.digest(name) for name in names))
@@ -222,7 +212,7 @@ async def test_a_profile_that_is_none_harms_nobody(host: ColdHost) -> None:
 
 
 async def test_a_daemons_successor_prefetches_too(host: ColdHost) -> None:
-    await kill_daemon(host)
+    await kill_daemon(host.mount)
     profile = encode_profile(whole([host.digest("file-1")]))
     digest = hashlib.sha256(profile).hexdigest()
     host.origin.objects[digest] = profile
@@ -254,7 +244,7 @@ async def test_a_file_found_before_a_daemon_died_is_opened_by_the_next(host: Col
     path = host.lazy_path("file-9")
     assert await asyncio.to_thread(path.exists)
     assert host.fetched() == []
-    await kill_daemon(host)
+    await kill_daemon(host.mount)
     assert await read(path) == CONTENTS["file-9"]
 
 
@@ -282,7 +272,7 @@ async def test_a_file_served_from_memory_is_read_by_many_and_mapped(full_host: C
 async def test_a_file_served_from_memory_outlives_the_daemon(full_host: ColdHost) -> None:
     async with another_process_that_reads(full_host.root / "large") as read_next:
         assert await read_next() == piece(0)
-        await kill_daemon(full_host)
+        await kill_daemon(full_host.mount)
         assert await read_next() == piece(1)
 
 
@@ -290,7 +280,7 @@ async def test_a_file_opened_before_a_daemon_died_is_not_taken_for_one_opened_si
     """Handles that the kernel holds must not be given out once more."""
     async with another_process_that_reads(full_host.root / "large") as read_next:
         assert await read_next() == piece(0)
-        await kill_daemon(full_host)
+        await kill_daemon(full_host.mount)
         with await asyncio.to_thread((full_host.root / "file-29").open, "rb"):
             assert await read_next() == piece(1)
 
