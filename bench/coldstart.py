@@ -29,6 +29,7 @@ from jiffy.image.erofs import write_erofs
 from jiffy.image.folder import import_folder
 from jiffy.image.graft import graft
 from jiffy.image.index import Index, encode_index
+from jiffy.image.tree import Tree
 from jiffy.objects.base import Digest
 from jiffy.objects.catalogue import encode_catalogue, make_catalogue
 from jiffy.objects.chunks import LARGE, encode_chunk_map, list_chunks
@@ -232,10 +233,10 @@ async def make_image(data: DataDirectory, objects: LocalObjects, folder: Path, p
     scratch.mkdir(parents=True)
     target = tree / "usr/local/lib" / f"python{_PYTHON}" / "dist-packages"
     await run_pip("install", "--target", str(target), "--no-compile", "--only-binary", ":all:", *packages)
-    await Compiler(_PYTHON, base, objects).compile(tree, scratch)
+    await Compiler(_PYTHON, (base,), f"/usr/bin/python{_PYTHON}", objects).compile(tree, scratch)
     with objects.batch() as batch:
         entries = import_folder(tree, batch)
-    index = encode_index(graft([Index.from_file(objects.path(base))], Index.load(encode_index(entries))))
+    index = encode_index(graft(Tree([Index.from_file(objects.path(base))]), Index.load(encode_index(entries))))
     return describe_image(objects, (base, objects.put(index)), base_layer)
 
 

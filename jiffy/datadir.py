@@ -60,6 +60,11 @@ class DataDirectory:
         return self.root / "containers"
 
     @property
+    def caches(self) -> Path:
+        """Folders that steps of builds leave for later ones."""
+        return self.root / "caches"
+
+    @property
     def mounts(self) -> Path:
         """Where the worker mounts what containers share; the mounts themselves only it can see."""
         return self.root / "mounts"
@@ -125,4 +130,13 @@ class DataDirectory:
             folder.mkdir(exist_ok=True)
 
     def _folders(self) -> tuple[Path, ...]:
-        return (self.objects, self.incoming, self.partial, self.containers, self.mounts, self.runtime, self.logs)
+        return (
+            self.objects,
+            self.incoming,
+            self.partial,
+            self.containers,
+            self.caches,
+            self.mounts,
+            self.runtime,
+            self.logs,
+        )

@@ -58,7 +58,8 @@ class ServerUnderTest:
         self._runs: list[Run] = []
 
     def start(self, *options: str, **variables: str) -> None:
-        command = [*JIFFY, "serve", "--data", str(self.data.root), "--port", str(self.port), "--background", *options]
+        command = [*JIFFY, "serve", "--data", str(self.data.root), "--port", str(self.port), "--background"]
+        command += ["--offer", "all", *options]
         subprocess.run(command, check=True, capture_output=True, timeout=60, env={**os.environ, **variables})
 
     def stop(self) -> None:

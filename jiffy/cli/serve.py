@@ -24,6 +24,7 @@ from jiffy.locks import hold_lock, lock_holder
 from jiffy.objects.cloud import CloudObjects
 from jiffy.runtime.kernel import require_kernel
 from jiffy.server.listeners import open_listener
+from jiffy.server.options import ServerOptions, server_options
 
 _READY_SECONDS: Final = 30.0
 _DRAIN_SECONDS: Final = 45.0
@@ -34,11 +35,11 @@ _DRAIN_SECONDS: Final = 45.0
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=9900, show_default=True, help="The port for gRPC; HTTP takes the next one.")
 @click.option("--worker/--no-worker", default=True, help="Run a worker too; it needs root.")
-@click.option(
-    "--mirror", default="", help="A bucket that is to have all objects too, for workers: s3://bucket/prefix ..."
-)
+@server_options
 @click.option("--background", is_flag=True, help="Return when the server answers, and leave it running.")
-def serve(data: Path, host: str, port: int, worker: bool, mirror: str, background: bool) -> None:
+def serve(
+    data: Path, host: str, port: int, worker: bool, mirror: str, offers: tuple[str, ...], background: bool
+) -> None:
     """Run the server, and a worker beside it, until SIGTERM or SIGINT."""
     directory = DataDirectory(data)
     if worker and os.geteuid() != 0:
@@ -47,15 +48,16 @@ def serve(data: Path, host: str, port: int, worker: bool, mirror: str, backgroun
         require_kernel(platform.release())
     if mirror:
         CloudObjects(mirror)  # refuses what is no bucket
+    options = ServerOptions(mirror, offers)
     directory.create()
     if background:
-        _serve_in_background(directory, host, port, worker, mirror)
+        _serve_in_background(directory, host, port, worker, options)
     else:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        asyncio.run(_serve(directory, host, port, worker, mirror))
+        asyncio.run(_serve(directory, host, port, worker, options))
 
 
-async def _serve(data: DataDirectory, host: str, port: int, worker: bool, mirror: str) -> None:
+async def _serve(data: DataDirectory, host: str, port: int, worker: bool, options: ServerOptions) -> None:
     """Own the listeners, and keep a server and a worker running: the death of either is mended at once."""
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -65,7 +67,7 @@ async def _serve(data: DataDirectory, host: str, port: int, worker: bool, mirror
         await await_end_of_predecessor(data)
         grpc_listener = stack.enter_context(open_listener(host, port))
         http_listener = stack.enter_context(open_listener(host, grpc_listener.getsockname()[1] + 1))
-        server = asyncio.ensure_future(keep_server(data, grpc_listener, http_listener, mirror))
+        server = asyncio.ensure_future(keep_server(data, grpc_listener, http_listener, options))
         keeper = asyncio.ensure_future(keep_worker(data)) if worker else None
         click.echo(f"jiffy serves http://{host}:{grpc_listener.getsockname()[1]}", err=True)
         await ended.wait()
@@ -81,18 +83,18 @@ async def _cancel(job: asyncio.Future[None]) -> None:
         await job
 
 
-def _serve_in_background(data: DataDirectory, host: str, port: int, worker: bool, mirror: str) -> None:
+def _serve_in_background(data: DataDirectory, host: str, port: int, worker: bool, options: ServerOptions) -> None:
     if lock_holder(data.server_lock) is None:
-        _start(data, host, port, worker, mirror)
+        _start(data, host, port, worker, options)
     server = _await_ready(data, worker)
     click.echo(f"jiffy serves {server.url} (process {server.pid}, log {data.logs / 'server.log'})")
 
 
-def _start(data: DataDirectory, host: str, port: int, worker: bool, mirror: str) -> None:
+def _start(data: DataDirectory, host: str, port: int, worker: bool, options: ServerOptions) -> None:
     command = [sys.executable, "-m", "jiffy", "serve", "--data", str(data.root), "--host", host, "--port", str(port)]
     with (data.logs / "server.log").open("ab") as log:
         subprocess.Popen(
-            [*command, "--worker" if worker else "--no-worker", "--mirror", mirror],
+            [*command, "--worker" if worker else "--no-worker", *options.arguments()],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

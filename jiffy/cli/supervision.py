@@ -16,6 +16,7 @@ from typing import Final
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError
 from jiffy.locks import lock_holder
+from jiffy.server.options import ServerOptions
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ async def await_end_of_predecessor(data: DataDirectory) -> None:
         await asyncio.sleep(0.02)
 
 
-async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.socket, mirror: str) -> None:
+async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.socket, options: ServerOptions) -> None:
     """Run a serving process until cancelled. It accepts on listeners of this process: while none serves, clients wait."""
     descriptors = (grpc.fileno(), http.fileno())
     command = (
@@ -46,8 +47,7 @@ async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.soc
         str(grpc.fileno()),
         "--http-fd",
         str(http.fileno()),
-        "--mirror",
-        mirror,
+        *options.arguments(),
     )
     await _keep_running(command, lambda: True, None, descriptors)
 

@@ -14,6 +14,36 @@ class Resources:
 
 
 @dataclass(frozen=True, slots=True)
+class User:
+    """Who a container's process is, in numbers."""
+
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMount:
+    """A folder at `target` that outlives the container: later ones on the host that name the same cache find it as it was
+    left. With `exclusive`, one container has it at a time. `mode` and `owner` are those of a new one."""
+
+    target: str
+    name: str
+    mode: int = 0o755
+    owner: User = User()
+    exclusive: bool = False
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TemporaryMount:
+    """A folder in memory; a `size` of 0 bytes means half of the host's."""
+
+    target: str
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchContainer:
     """Start one container.
 
@@ -22,6 +52,8 @@ class LaunchContainer:
     `catalogues` name lists of the root's objects in the order of their paths, for a start that nothing is known of;
     `chunk_maps` tell the chunks of its large ones.
     `files` are small files that appear read-only in the container: absolute path -> bytes.
+    Without `network` there is only a loopback. With `capture`, what a container that exits with 0 changed of its root is
+    kept and told by a ChangeCaptured.
     `{server}` in an environment value becomes the address at which the container reaches the server.
     """
 
@@ -36,6 +68,11 @@ class LaunchContainer:
     catalogues: tuple[str, ...] = ()
     chunk_maps: tuple[str, ...] = ()
     record: bool = False
+    user: User = User()
+    caches: tuple[CacheMount, ...] = ()
+    temporary: tuple[TemporaryMount, ...] = ()
+    network: bool = True
+    capture: bool = False
 
 
 @dataclass(frozen=True, slots=True)

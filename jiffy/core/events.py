@@ -77,6 +77,17 @@ class LogWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class ChangeCaptured:
+    """What a container changed of its root, before its end is told. `change` is the digest of an object in the form of
+    image/change.py; it and all that it names are in the server's store. `files` and `size` (bytes) of what was written."""
+
+    task_id: str
+    change: str
+    files: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerExited:
     """All of the container's output was reported before this. `exit_code` is 128+N for signal N."""
 
@@ -87,4 +98,6 @@ class ContainerExited:
     exited_at: float
 
 
-Event = WorkerConnected | WorkerReported | ContainerStarted | StartRecorded | LogWritten | ContainerExited
+Event = (
+    WorkerConnected | WorkerReported | ContainerStarted | StartRecorded | LogWritten | ChangeCaptured | ContainerExited
+)

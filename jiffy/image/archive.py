@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import tarfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import BinaryIO, Final
+from pathlib import Path
+from typing import BinaryIO, Final, cast
+
+import zstandard
 
 from jiffy.errors import InvalidError
 from jiffy.image.index import LONGEST_NAME, LONGEST_PATH, MOST_ENTRIES, Entry, Kind
 from jiffy.objects.local import ObjectBatch
 
 _CHUNK: Final = 1 << 20
+_TAR_HEADER: Final = 512
 _XATTR: Final = "SCHILY.xattr."
 _KINDS: Final = {
     tarfile.DIRTYPE: Kind.DIRECTORY,
@@ -40,6 +49,38 @@ def import_archive(
     except (tarfile.TarError, EOFError) as error:
         raise InvalidError("cannot read the archive", why=str(error)) from error
     return _complete(entries)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file is a tar, compressed or not, as far as its first bytes tell."""
+    try:
+        with open_archive(path) as stream:
+            start = stream.read(_TAR_HEADER)
+    except (InvalidError, OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError):
+        return False
+    return start[257:262] == b"ustar"
+
+
+@contextmanager
+def open_archive(path: Path) -> Iterator[BinaryIO]:
+    """A file as the uncompressed tar that it holds: gzip, bzip2, xz and zstd are known by their first bytes."""
+    with path.open("rb") as file:
+        start = file.read(6)
+        file.seek(0)
+        yield decompress(file, start)
+
+
+def decompress(stream: BinaryIO, start: bytes) -> BinaryIO:
+    """A stream, which begins with `start`, without its compression."""
+    if start.startswith(b"\x1f\x8b"):
+        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
+    if start.startswith(b"BZh"):
+        return cast(BinaryIO, bz2.BZ2File(stream))
+    if start.startswith(b"\xfd7zXZ\0"):
+        return cast(BinaryIO, lzma.LZMAFile(stream))
+    if start.startswith(b"\x28\xb5\x2f\xfd"):
+        return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
+    return stream
 
 
 def normal_path(name: bytes) -> bytes:

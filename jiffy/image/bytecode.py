@@ -26,10 +26,12 @@ _SOME_FAILED: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Compiler:
-    """Compiles for a Python such as 3.11: with one of this host if it has it, else with the one in a base image."""
+    """Compiles for a Python such as 3.11: with one of this host if it has it, else with the one in an image, which is
+    `program` in its layers (bottom first)."""
 
     series: str
-    base: Digest
+    layers: tuple[Digest, ...]
+    program: str
     objects: LocalObjects
 
     async def compile(self, tree: Path, scratch: Path) -> bool:
@@ -56,8 +58,9 @@ class Compiler:
     def _base_python(self, tree: Path, scratch: Path) -> tuple[str, ...]:
         return (
             *(sys.executable, "-m", "jiffy.image.base_python", "--objects", str(self.objects.root)),
-            *("--scratch", str(scratch), "--base", self.base, "--folder", str(tree)),
-            *("--", f"/usr/bin/python{self.series}"),
+            *("--scratch", str(scratch), "--folder", str(tree)),
+            *(option for layer in self.layers for option in ("--layer", layer)),
+            *("--", self.program),
         )
 
 

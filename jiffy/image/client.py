@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,7 @@ from jiffy.objects.local import LocalObjects
 
 _PACKAGES: Final = ("modal", "modal_proto", "modal_version", "synchronicity")
 _PLATFORMS: Final = ("manylinux_2_17_x86_64", "manylinux2014_x86_64", "manylinux_2_28_x86_64", "manylinux1_x86_64")
+_MUSL_PLATFORMS: Final = ("musllinux_1_2_x86_64", "musllinux_1_1_x86_64")
 _DEPENDENCIES: Final = "__modal/deps"
 _SITE: Final = 'import sys\n\nsys.path.append("/__modal/deps")\n'
 
@@ -38,8 +39,10 @@ async def client_index(version: str, compiler: Compiler, report: Report) -> Dige
         return await _store(tree, folder, compiler, report)
 
 
-async def dependencies_index(builder: str, client_version: str, compiler: Compiler, report: Report) -> Digest:
-    """What the client imports, at /__modal/deps, and what makes Python look there."""
+async def dependencies_index(
+    builder: str, client_version: str, compiler: Compiler, musl: bool, report: Report
+) -> Digest:
+    """What the client imports, at /__modal/deps, and what makes Python look there. `musl`: the image has that C library."""
     report(f"preparing the client's dependencies for Python {compiler.series}")
     async with _workplace(compiler.objects, f"dependencies-{builder}-{compiler.series}") as folder:
         packages = await _find_client(client_version, folder / "download")
@@ -47,7 +50,8 @@ async def dependencies_index(builder: str, client_version: str, compiler: Compil
         if not listed.exists():
             raise NotFoundError(f"modal {client_version} has no image builder {builder}")
         tree = folder / "tree"
-        await _install(listed.read_text(), compiler.series, folder, tree / _DEPENDENCIES)
+        platforms = _MUSL_PLATFORMS if musl else _PLATFORMS
+        await _install(listed.read_text(), compiler.series, platforms, folder, tree / _DEPENDENCIES)
         (tree / "pkg").mkdir()
         (tree / "pkg" / "sitecustomize.py").write_text(_SITE)
         return await _store(tree, folder, compiler, report)
@@ -78,13 +82,13 @@ async def _find_client(version: str, download: Path) -> Path:
     return download
 
 
-async def _install(requirements: str, python: str, folder: Path, target: Path) -> None:
+async def _install(requirements: str, python: str, platforms: Sequence[str], folder: Path, target: Path) -> None:
     """Install wheels for another Python than this one, perhaps. A certificate bundle may be of any version: the pinned one
     is not always to be had, and newer is better."""
     relaxed = re.sub(r"^certifi==.*$", "certifi", requirements, flags=re.M)
     file = folder / "requirements.txt"
-    platforms = [option for platform in _PLATFORMS for option in ("--platform", platform)]
-    options = ("--no-deps", "--no-compile", "--only-binary", ":all:", "--python-version", python, *platforms)
+    accepted = [option for platform in platforms for option in ("--platform", platform)]
+    options = ("--no-deps", "--no-compile", "--only-binary", ":all:", "--python-version", python, *accepted)
     for text in (requirements, relaxed):
         file.write_text(text)
         try:

@@ -57,6 +57,11 @@ def parse_base_name(reference: str) -> tuple[str, str] | None:
     return None if match is None else (match[1], match[2])
 
 
+def has_python(series: str) -> bool:
+    """Whether Debian's packages have a Python such as 3.11."""
+    return series in _SUITES
+
+
 async def bootstrap_python(
     series: str, objects: LocalObjects, report: Report, *, packages: Sequence[str] = ()
 ) -> BaseImage:

@@ -158,6 +158,20 @@ class Index:
         return (self._entry(number) for number in range(self._count))
 
     def lookup(self, path: bytes) -> Entry | None:
+        number = self._position(path)
+        return self._entry(number) if number < self._count and self._path(number) == path else None
+
+    def below(self, path: bytes) -> Iterator[Entry]:
+        """The entry at a path, if there is one, and all that is in it."""
+        prefix = path.rstrip(b"/") + b"/"
+        for number in range(self._position(path), self._count):
+            found = self._path(number)
+            if found != path and not found.startswith(prefix):
+                return
+            yield self._entry(number)
+
+    def _position(self, path: bytes) -> int:
+        """Of the first entry that does not come before a path."""
         wanted = sort_key(path)
         low, high = 0, self._count
         while low < high:
@@ -166,7 +180,7 @@ class Index:
                 low = middle + 1
             else:
                 high = middle
-        return self._entry(low) if low < self._count and self._path(low) == path else None
+        return low
 
     def digests(self) -> Iterator[tuple[str, int]]:
         """Every object that the tree needs, once, with its size."""

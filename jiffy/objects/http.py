@@ -14,7 +14,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase
-from typing import Final, Protocol, cast
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol, cast
 from urllib.parse import urlsplit
 
 from jiffy.errors import CorruptError, InvalidError, NotFoundError, UnauthenticatedError, UnavailableError
@@ -22,6 +23,7 @@ from jiffy.objects.base import (
     ABSENT,
     BATCH_LENGTH,
     CHUNKS_HEADER,
+    DIGEST_BYTES,
     PART_BYTES,
     Digest,
     Parts,
@@ -29,10 +31,12 @@ from jiffy.objects.base import (
     RoundTrips,
     Span,
     T,
+    batched,
 )
 
 _CONNECTIONS: Final = 32
 _CONNECT_SECONDS: Final = 5.0
+_MOST_ASKED: Final = 10_000
 
 
 class _Readable(Protocol):
@@ -83,9 +87,25 @@ class HttpObjects:
             stream.detach()
             response.read()
 
+    def missing(self, digests: Sequence[Digest]) -> list[Digest]:
+        """Those that the server lacks."""
+        found: list[Digest] = []
+        for some in batched(digests, _MOST_ASKED):
+            with self._request("POST", "/objects/missing", body=b"".join(map(bytes.fromhex, some))) as response:
+                answer = response.read()
+            found += [answer[at : at + DIGEST_BYTES].hex() for at in range(0, len(answer), DIGEST_BYTES)]
+        return found
+
+    def store(self, digest: Digest, path: Path) -> None:
+        """Send an object to the server, which keeps it once it has verified it."""
+        with path.open("rb") as file:
+            headers = {"Content-Length": str(path.stat().st_size)}
+            with self._request("PUT", f"/objects/{digest}", body=file, headers=headers) as response:
+                response.read()
+
     @contextmanager
     def _request(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+        self, method: str, path: str, body: bytes | BinaryIO | None = None, headers: dict[str, str] | None = None
     ) -> Iterator[http.client.HTTPResponse]:
         connection, response = self._ask(method, self._prefix + path, body, {**self._headers, **(headers or {})})
         try:
@@ -98,7 +118,7 @@ class HttpObjects:
                 connection.close()
 
     def _ask(
-        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+        self, method: str, path: str, body: bytes | BinaryIO | None, headers: dict[str, str]
     ) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
         """By a connection that is idle, unless the server has closed it meanwhile, or by a new one."""
         while True:
@@ -110,6 +130,8 @@ class HttpObjects:
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 if is_used and not isinstance(error, TimeoutError):
+                    if body is not None and not isinstance(body, bytes):
+                        body.seek(0)
                     continue
                 raise UnavailableError(f"{self.name} does not answer", why=_describe(error)) from error
             self._answers.note(time.monotonic() - started)

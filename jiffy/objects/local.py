@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy.errors import CorruptError, ExhaustedError, NotFoundError
-from jiffy.objects.base import NO_ROOM, Digest, object_path
+from jiffy.objects.base import NO_ROOM, PART_BYTES, Digest, object_path
 from jiffy.objects.disks import FAILURES, Disks
 
 _MODE: Final = 0o444
@@ -128,6 +128,30 @@ class ObjectBatch:
                 writer.write(data)
                 writer.publish()
         return digest
+
+    def adopt(self, path: Path) -> Digest:
+        """Make a file of the same disk an object by moving it. Nobody else may have it open."""
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest in self._sealed or self._store.keep(digest):
+            path.unlink()
+            return digest
+        if not self._store.durable:
+            self._copy(path, digest)
+            return digest
+        sealed = self._store.incoming / f"{os.getpid()}-{next(_serial)}"
+        path.rename(sealed)
+        sealed.chmod(_MODE)
+        self._sealed[digest] = sealed
+        return digest
+
+    def _copy(self, path: Path, digest: Digest) -> None:
+        """A cache may be spread over several disks."""
+        with self._store.writer(digest) as writer, path.open("rb") as file:
+            while chunk := file.read(PART_BYTES):
+                writer.write(chunk)
+            writer.publish()
+        path.unlink()
 
     def writer(self) -> BatchWriter:
         return BatchWriter(self._store, self._sealed)

@@ -61,7 +61,8 @@ class BindMount:
 
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
-    """`network_namespace` is a path, `cgroup` one below the hierarchies' roots. Limits of 0 mean none."""
+    """`network_namespace` is a path, or empty for a new one with only a loopback. `temporary` are folders in memory, with
+    their size in bytes. `cgroup` is a path below the hierarchies' roots. Limits and sizes of 0 mean none."""
 
     identifier: str
     root: Path
@@ -75,6 +76,10 @@ class ContainerSpec:
     memory_bytes: int = 0
     cpu_millis: int = 0
     pids: int = 4096
+    uid: int = 0
+    gid: int = 0
+    groups: tuple[int, ...] = ()
+    temporary: tuple[tuple[str, int], ...] = ()
 
 
 def write_bundle(spec: ContainerSpec, directory: Path) -> None:
@@ -90,11 +95,15 @@ def describe(spec: ContainerSpec) -> dict[str, Any]:
         "annotations": _describe_annotations(),
         "root": {"path": str(spec.root), "readonly": False},
         "process": _describe_process(spec),
-        "mounts": [*_system_mounts(), *map(_describe_mount, spec.mounts)],
+        "mounts": [
+            *_system_mounts(),
+            *(_describe_temporary(target, size) for target, size in spec.temporary),
+            *map(_describe_mount, spec.mounts),
+        ],
         "linux": {
             "namespaces": [
                 *({"type": kind} for kind in _NAMESPACES),
-                {"type": "network", "path": spec.network_namespace},
+                {"type": "network", **({"path": spec.network_namespace} if spec.network_namespace else {})},
             ],
             "cgroupsPath": f"/{spec.cgroup}",
             "resources": _describe_resources(spec),
@@ -115,7 +124,7 @@ def _describe_process(spec: ContainerSpec) -> dict[str, Any]:
     files = _open_files()
     return {
         "terminal": False,
-        "user": {"uid": 0, "gid": 0},
+        "user": {"uid": spec.uid, "gid": spec.gid, "additionalGids": list(spec.groups)},
         "args": list(spec.argv),
         "env": [f"{name}={value}" for name, value in spec.environment.items()],
         "cwd": spec.working_directory,
@@ -135,6 +144,11 @@ def _open_files() -> int:
 def _describe_mount(mount: BindMount) -> dict[str, Any]:
     options = ["bind", "nosuid", "nodev", "ro" if mount.read_only else "rw"]
     return {"destination": mount.target, "type": "bind", "source": str(mount.source), "options": options}
+
+
+def _describe_temporary(target: str, size: int) -> dict[str, Any]:
+    options = ["nosuid", "nodev", "mode=1777", *([f"size={size}"] if size else [])]
+    return {"destination": target, "type": "tmpfs", "source": "tmpfs", "options": options}
 
 
 def _system_mounts() -> list[dict[str, Any]]:

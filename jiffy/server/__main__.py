@@ -16,6 +16,7 @@ import click
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
 from jiffy.locks import hold_lock
+from jiffy.server.options import ServerOptions, server_options
 from jiffy.server.serve import Listeners, run_server
 
 _PR_SET_PDEATHSIG: Final = 1
@@ -25,14 +26,14 @@ _PR_SET_PDEATHSIG: Final = 1
 @click.option("--data", type=click.Path(path_type=Path), required=True)
 @click.option("--grpc-fd", type=int, required=True)
 @click.option("--http-fd", type=int, required=True)
-@click.option("--mirror", default="")
-def main(data: Path, grpc_fd: int, http_fd: int, mirror: str) -> None:
+@server_options
+def main(data: Path, grpc_fd: int, http_fd: int, mirror: str, offers: tuple[str, ...]) -> None:
     _end_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("grpclib.server").setLevel(logging.WARNING)
     listeners = Listeners(socket.socket(fileno=grpc_fd), socket.socket(fileno=http_fd))
     try:
-        asyncio.run(_serve(DataDirectory(data), listeners, mirror))
+        asyncio.run(_serve(DataDirectory(data), listeners, ServerOptions(mirror, offers)))
     except JiffyError as error:
         click.echo(f"server: {error}", err=True)
         sys.exit(1)
@@ -43,12 +44,12 @@ def _end_with_parent() -> None:
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-async def _serve(data: DataDirectory, listeners: Listeners, mirror: str) -> None:
+async def _serve(data: DataDirectory, listeners: Listeners, options: ServerOptions) -> None:
     ended = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, ended.set)
     with hold_lock(data.serving_lock, "server"):
-        async with run_server(data, listeners, mirror):
+        async with run_server(data, listeners, options):
             await ended.wait()
 
 

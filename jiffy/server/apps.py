@@ -12,6 +12,7 @@ from modal_proto import api_pb2
 
 from jiffy.errors import NotFoundError
 from jiffy.server.bells import Bells
+from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller
 from jiffy.server.entries import entry_id, read_entry_id
 from jiffy.server.scheduler import Scheduler
@@ -25,9 +26,10 @@ LONGEST_POLL: Final = 55.0
 class Apps:
     """`page` is the address of this server's pages, which the client prints."""
 
-    def __init__(self, stores: Stores, scheduler: Scheduler, bells: Bells, page: str) -> None:
+    def __init__(self, stores: Stores, scheduler: Scheduler, builds: Builds, bells: Bells, page: str) -> None:
         self._stores = stores
         self._scheduler = scheduler
+        self._builds = builds
         self._bells = bells
         self._page = page
         self._started_at = time.time()
@@ -100,6 +102,7 @@ class Apps:
 
     async def _stop(self, app_id: str, reason: str) -> None:
         if await self._stores.apps.set_state(app_id, api_pb2.APP_STATE_STOPPED, stopped=True):
+            self._builds.app_ended(app_id)
             await self._scheduler.stop_app(app_id, reason)
         self._bells.ring(app_id)
 

@@ -22,7 +22,7 @@ async def serve_batch(
 ) -> web.StreamResponse:
     """POST: the body is raw digests, one after the other. The answer holds for each, in order, a length and the content;
     the length of one that is not here is ABSENT. `fetch` has some of them come here first, as far as it can."""
-    digests = _read_digests(await request.content.read(MOST_OBJECTS * DIGEST_BYTES + 1))
+    digests = await read_digests(request)
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     await response.prepare(request)
     for start in range(0, len(digests), _TOGETHER):
@@ -36,7 +36,9 @@ async def serve_batch(
     return response
 
 
-def _read_digests(body: bytes) -> list[Digest]:
+async def read_digests(request: web.Request) -> list[Digest]:
+    """The body of a request: raw digests, one after the other."""
+    body = await _read_body(request)
     if len(body) % DIGEST_BYTES or len(body) > MOST_OBJECTS * DIGEST_BYTES:
         raise InvalidError(
             f"a batch of {len(body)} bytes", why=f"digests have {DIGEST_BYTES}, and at most {MOST_OBJECTS}"
@@ -63,3 +65,12 @@ def _pieces(objects: LocalObjects, digests: Sequence[Digest]) -> Iterator[bytes]
                     gathered.clear()
     if gathered:
         yield bytes(gathered)
+
+
+async def _read_body(request: web.Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > MOST_OBJECTS * DIGEST_BYTES:
+            break
+    return bytes(body)

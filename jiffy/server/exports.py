@@ -10,7 +10,7 @@ from aiohttp import web
 from jiffy.errors import NotFoundError
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.profile import Profile, read_profile
-from jiffy.server.builds import Builds
+from jiffy.server.derivations import Derivations
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.stores import Stores
 
@@ -48,9 +48,9 @@ class ReadFile:
 
 
 class Exports:
-    def __init__(self, stores: Stores, builds: Builds, objects: LocalObjects) -> None:
+    def __init__(self, stores: Stores, derivations: Derivations, objects: LocalObjects) -> None:
         self._stores = stores
-        self._builds = builds
+        self._derivations = derivations
         self._objects = objects
 
     async def answer_list(self, request: web.Request) -> web.StreamResponse:
@@ -63,9 +63,9 @@ class Exports:
         profile = await self._stores.profiles.find(f"image/{image_id}")
         image = MountableImage(
             image_id=image_id,
-            layers=tuple([await self._builds.erofs_image(layer) for layer in content.layers]),
-            catalogues=tuple([await self._builds.catalogue(layer) for layer in content.layers]),
-            chunk_maps=tuple([await self._builds.chunk_map(layer) for layer in content.layers]),
+            layers=tuple([await self._derivations.erofs_image(layer) for layer in content.layers]),
+            catalogues=tuple([await self._derivations.catalogue(layer) for layer in content.layers]),
+            chunk_maps=tuple([await self._derivations.chunk_map(layer) for layer in content.layers]),
             profile="" if profile is None else profile.digest,
         )
         return web.json_response(asdict(image))
@@ -90,7 +90,7 @@ class Exports:
         listed = []
         for image in images:
             assert image.content is not None
-            indexes = [self._builds.load_index(layer) for layer in image.content.layers]
+            indexes = [self._derivations.load_index(layer) for layer in image.content.layers]
             files, size = sum(map(len, indexes)), sum(index.total_size() for index in indexes)
             layers = len(indexes)
             listed.append(ListedImage(image.image_id, image.content.python, layers, files, size, image.created_at))
@@ -100,7 +100,7 @@ class Exports:
         """In the order of the profile. What starts read of the program and the client is of no image."""
         places: dict[str, tuple[str, int]] = {}
         for layer in content.layers:
-            for path, digest, size in self._builds.load_index(layer).files():
+            for path, digest, size in self._derivations.load_index(layer).files():
                 places.setdefault(digest, (path.decode(errors="replace"), size))
         found = []
         for digest, ranges in read.items():

@@ -8,10 +8,18 @@ from typing import Final
 
 from aiohttp import web
 
-from jiffy.errors import ExhaustedError, InvalidError, JiffyError, NotFoundError, UnauthenticatedError, UnavailableError
+from jiffy.errors import (
+    CorruptError,
+    ExhaustedError,
+    InvalidError,
+    JiffyError,
+    NotFoundError,
+    UnauthenticatedError,
+    UnavailableError,
+)
 from jiffy.objects.base import check_digest
 from jiffy.objects.local import LocalObjects
-from jiffy.server.batches import serve_batch
+from jiffy.server.batches import read_digests, serve_batch
 from jiffy.server.blobs import Blobs
 from jiffy.server.collection import Collection, serve_collection
 from jiffy.server.exports import Exports
@@ -23,7 +31,9 @@ _STATUS: Final = {
     UnauthenticatedError: 401,
     ExhaustedError: 507,
     UnavailableError: 503,
+    CorruptError: 422,
 }
+_CHUNK: Final = 2**20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 CheckToken = Callable[[str], Awaitable[bool]]
 """Whether `id:secret` is a token of this server."""
@@ -63,6 +73,19 @@ def full_application(
             raise NotFoundError(f"no object {request.match_info['digest']}")
         return web.FileResponse(path)
 
+    async def put_object(request: web.Request) -> web.StreamResponse:
+        digest = check_digest(request.match_info["digest"])
+        with objects.writer(digest) as writer:
+            async for chunk in request.content.iter_chunked(_CHUNK):
+                await asyncio.to_thread(writer.write, chunk)
+            await asyncio.to_thread(writer.publish)
+        return web.Response()
+
+    async def get_missing(request: web.Request) -> web.StreamResponse:
+        digests = await read_digests(request)
+        missing = await asyncio.to_thread(objects.missing, digests)
+        return web.Response(body=b"".join(map(bytes.fromhex, missing)))
+
     async def get_batch(request: web.Request) -> web.StreamResponse:
         return await serve_batch(request, objects)
 
@@ -73,7 +96,9 @@ def full_application(
         return web.json_response(describe())
 
     application.router.add_get("/objects/{digest}", for_token(get_object))
+    application.router.add_put("/objects/{digest}", for_token(put_object))
     application.router.add_post("/objects", for_token(get_batch))
+    application.router.add_post("/objects/missing", for_token(get_missing))
     application.router.add_get("/images", for_token(exports.answer_list))
     application.router.add_get("/images/{image_id}", for_token(exports.answer_one))
     application.router.add_get("/images/{image_id}/profile", for_token(exports.answer_profile))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator
 from typing import Final
@@ -13,6 +12,7 @@ from jiffy.identifiers import derived_id
 from jiffy.server.bells import Bells
 from jiffy.server.builds import Build, Builds
 from jiffy.server.caller import Caller
+from jiffy.server.definitions import Definitions
 from jiffy.store.images import StoredImage
 from jiffy.store.stores import Stores
 
@@ -20,23 +20,33 @@ LONGEST_POLL: Final = 55.0
 
 
 class Images:
-    def __init__(self, stores: Stores, builds: Builds, bells: Bells) -> None:
+    def __init__(self, stores: Stores, definitions: Definitions, builds: Builds, bells: Bells) -> None:
         self._stores = stores
+        self._definitions = definitions
         self._builds = builds
         self._bells = bells
 
     async def image_get_or_create(
         self, request: api_pb2.ImageGetOrCreateRequest, caller: Caller
     ) -> api_pb2.ImageGetOrCreateResponse:
-        """An image is known by its definition. Without a result in the answer, the client joins the build."""
-        definition = request.image.SerializeToString(deterministic=True)
-        image_id = derived_id("im", request.builder_version, hashlib.sha256(definition).hexdigest())
-        await self._stores.images.add(image_id, request.builder_version, definition)
-        image = await self._stores.images.get(image_id)
+        """An image is known by what its definition means. Without a result in the answer, the client joins the build."""
+        identity = await self._definitions.identify(request.image, request.builder_version)
+        image = await self._find(identity, request, caller)
         if image.content is None:
-            self._builds.build(image, caller.client_version)
-            return api_pb2.ImageGetOrCreateResponse(image_id=image_id)
-        return api_pb2.ImageGetOrCreateResponse(image_id=image_id, result=_success(), metadata=_metadata(image))
+            self._builds.build(image, caller.client_version, request.app_id)
+            return api_pb2.ImageGetOrCreateResponse(image_id=image.image_id)
+        return api_pb2.ImageGetOrCreateResponse(image_id=image.image_id, result=_success(), metadata=_metadata(image))
+
+    async def _find(self, identity: str, request: api_pb2.ImageGetOrCreateRequest, caller: Caller) -> StoredImage:
+        """The latest image of a definition, unless it is to be built anew."""
+        anew = request.force_build or request.ignore_cache
+        if not anew and (found := await self._stores.images.find(identity)) is not None:
+            return found
+        salt = caller.new_id("im") if anew else ""
+        image_id = derived_id("im", identity, salt)
+        definition = request.image.SerializeToString(deterministic=True)
+        await self._stores.images.add(StoredImage(image_id, request.builder_version, definition, identity, salt))
+        return await self._stores.images.get(image_id)
 
     async def image_join_streaming(
         self, request: api_pb2.ImageJoinStreamingRequest, caller: Caller
@@ -81,4 +91,6 @@ def _metadata(image: StoredImage) -> api_pb2.ImageMetadata:
         image_builder_version=image.builder_version,
         python_version_info=image.content.python_version_info,
         workdir=image.content.working_directory,
+        libc_version_info=image.content.libc,
+        python_packages=image.content.python_packages,
     )

@@ -8,7 +8,7 @@ from modal_proto import api_pb2
 
 from jiffy.core.actions import LaunchContainer, Resources
 from jiffy.errors import NotFoundError
-from jiffy.server.builds import Builds
+from jiffy.server.derivations import Derivations
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.packs import Packs
 from jiffy.server.pools import Pool
@@ -23,9 +23,9 @@ _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Launches:
-    def __init__(self, stores: Stores, builds: Builds, profiles: Profiles, packs: Packs) -> None:
+    def __init__(self, stores: Stores, derivations: Derivations, profiles: Profiles, packs: Packs) -> None:
         self._stores = stores
-        self._builds = builds
+        self._derivations = derivations
         self._profiles = profiles
         self._packs = packs
 
@@ -40,15 +40,15 @@ class Launches:
         advice = await self._profiles.advise(task_id, Start(function, image.image_id, image.content.python, layers))
         return LaunchContainer(
             task_id=task_id,
-            layers=tuple([await self._builds.erofs_image(layer) for layer in layers]),
+            layers=tuple([await self._derivations.erofs_image(layer) for layer in layers]),
             argv=(*image.content.entrypoint, "python", "-m", "modal._container_entrypoint"),
             environment=self._environment(pool, task_id, image.content),
             working_directory=image.content.working_directory or _HOME,
             files={_ARGUMENTS: arguments.SerializeToString()},
             resources=Resources(pool.settings.memory_limit_bytes, pool.settings.cpu_limit_millis),
             profile=self._packs.find(advice.profile) if advice.is_settled else advice.profile,
-            catalogues=() if advice.is_known else tuple([await self._builds.catalogue(layer) for layer in layers]),
-            chunk_maps=tuple([await self._builds.chunk_map(layer) for layer in layers]),
+            catalogues=() if advice.is_known else tuple([await self._derivations.catalogue(layer) for layer in layers]),
+            chunk_maps=tuple([await self._derivations.chunk_map(layer) for layer in layers]),
             record=advice.record,
         )
 
@@ -58,14 +58,14 @@ class Launches:
         layers = content.layers
         if definition.mount_client_dependencies:
             version = client[0].removeprefix(CLIENT_REFERENCE) if client else ""
-            dependencies = await self._builds.dependencies_layer(image.builder_version, version, content, _ignore)
-            layers = (*layers, await self._builds.graft_layer(layers, dependencies))
+            dependencies = await self._derivations.dependencies_layer(image.builder_version, version, content, _ignore)
+            layers = (*layers, await self._derivations.graft_layer(layers, dependencies))
         for reference in client:
             version = reference.removeprefix(CLIENT_REFERENCE)
-            layer = await self._builds.client_layer(version, content, _ignore)
-            layers = (*layers, await self._builds.graft_layer(layers, layer))
+            layer = await self._derivations.client_layer(version, content, _ignore)
+            layers = (*layers, await self._derivations.graft_layer(layers, layer))
         if files:
-            layers = (*layers, await self._builds.graft_layer(layers, await self._builds.merge_layers(files)))
+            layers = (*layers, await self._derivations.graft_layer(layers, await self._derivations.merge_layers(files)))
         return layers
 
     async def _mount_layers(

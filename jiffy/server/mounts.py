@@ -13,8 +13,8 @@ from jiffy.image.index import Entry, Kind, encode_index
 from jiffy.objects.base import check_digest
 from jiffy.objects.local import LocalObjects
 from jiffy.server.blobs import Blobs
-from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller
+from jiffy.server.derivations import Derivations
 from jiffy.store.mounts import Mount
 from jiffy.store.stores import Stores
 
@@ -23,11 +23,11 @@ _MOST_FILES: Final = 200_000
 
 
 class Mounts:
-    def __init__(self, stores: Stores, objects: LocalObjects, blobs: Blobs, builds: Builds) -> None:
+    def __init__(self, stores: Stores, objects: LocalObjects, blobs: Blobs, derivations: Derivations) -> None:
         self._stores = stores
         self._objects = objects
         self._blobs = blobs
-        self._builds = builds
+        self._derivations = derivations
 
     async def mount_batched_check_existence(
         self, request: api_pb2.MountBatchedCheckExistenceRequest, caller: Caller
@@ -64,7 +64,7 @@ class Mounts:
         if (mount := await self._stores.mounts.find(namespace, name)) is not None:
             return mount
         if namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL and name.startswith(_CLIENT_MOUNT):
-            return await self._builds.client_mount(name, name.removeprefix(_CLIENT_MOUNT))
+            return await self._derivations.client_mount(name, name.removeprefix(_CLIENT_MOUNT))
         raise NotFoundError(f"no mount is named {name}")
 
     async def _create(self, request: api_pb2.MountGetOrCreateRequest, caller: Caller) -> Mount:

@@ -9,14 +9,14 @@ from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.pack import LEAST_OBJECTS, encode_packed_profile, write_pack
 from jiffy.objects.profile import read_profile
-from jiffy.server.builds import Builds
+from jiffy.server.derivations import Derivations
 
 logger = logging.getLogger(__name__)
 
 
 class Packs:
-    def __init__(self, builds: Builds, objects: LocalObjects) -> None:
-        self._builds = builds
+    def __init__(self, derivations: Derivations, objects: LocalObjects) -> None:
+        self._derivations = derivations
         self._objects = objects
         self._packed: dict[Digest, Digest] = {}
         self._jobs: dict[Digest, asyncio.Task[None]] = {}
@@ -38,7 +38,7 @@ class Packs:
 
     async def _make(self, profile: Digest) -> None:
         try:
-            made = await self._builds.make(f"pack/{profile}", lambda: asyncio.to_thread(self._pack, profile))
+            made = await self._derivations.make(f"pack/{profile}", lambda: asyncio.to_thread(self._pack, profile))
             self._packed[profile] = made["index"]
         except Exception:
             logger.exception("no boot pack was made of profile %s", profile)

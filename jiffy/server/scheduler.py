@@ -11,20 +11,21 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from modal_proto import api_pb2
 
-from jiffy.core.actions import Action, LaunchContainer, StopContainer
+from jiffy.core.actions import LaunchContainer, StopContainer
 from jiffy.core.aftermath import Ended, Fail, Requeue, judge_running_input, judge_waiting_inputs
 from jiffy.core.autoscaler import containers_to_start
 from jiffy.core.events import ContainerExited, ExitReason
-from jiffy.core.placement import Need, Refusal
+from jiffy.core.placement import Refusal
 from jiffy.errors import JiffyError, NotFoundError
 from jiffy.identifiers import task_id as fresh_task_id
 from jiffy.server.bells import Bells
 from jiffy.server.pools import LiveTask, Pool, read_settings
 from jiffy.server.results import make_failure, make_result, make_terminated, make_timeout
+from jiffy.server.workforce import Workforce
 from jiffy.store.calls import Input, Result
 from jiffy.store.stores import Stores
 
@@ -33,15 +34,6 @@ logger = logging.getLogger(__name__)
 STOP_GRACE: Final = 10.0
 HEARTBEAT_GRACE: Final = 60.0
 _INFORMATION: Final = api_pb2.FILE_DESCRIPTOR_INFO
-
-
-class Workforce(Protocol):
-    """The workers, as the scheduler sees them."""
-
-    def place(self, need: Need) -> str | Refusal: ...
-    def reserve(self, worker_id: str, task_id: str, need: Need) -> None: ...
-    def free(self, task_id: str) -> None: ...
-    def send(self, worker_id: str, action: Action) -> None: ...
 
 
 Prepare = Callable[[Pool, str], Awaitable[LaunchContainer]]

@@ -24,26 +24,37 @@ from jiffy.objects.cloud import CloudObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.mirror import Mirror
 from jiffy.periodic import repeat
+from jiffy.server.additions import Additions
 from jiffy.server.apps import Apps
+from jiffy.server.bases import Bases
 from jiffy.server.bells import Bells
 from jiffy.server.blobs import Blobs
 from jiffy.server.bridges import Bridges
+from jiffy.server.builder import Builder
 from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller, read_caller
 from jiffy.server.calls import Calls
 from jiffy.server.collection import Collection
 from jiffy.server.containers import Containers
+from jiffy.server.definitions import Definitions
+from jiffy.server.derivations import Derivations
 from jiffy.server.environments import Environments
 from jiffy.server.exports import Exports
 from jiffy.server.functions import Functions
 from jiffy.server.http import full_application, public_application
 from jiffy.server.images import Images
 from jiffy.server.launches import Launches
+from jiffy.server.layers import Layers
 from jiffy.server.mounts import Mounts
+from jiffy.server.offers import Offer, make_offer
+from jiffy.server.options import ServerOptions
 from jiffy.server.packs import Packs
 from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
+from jiffy.server.secrets import Secrets
 from jiffy.server.service import AnyStream, Service
+from jiffy.server.stage_run import Workshop
+from jiffy.server.steps import Steps
 from jiffy.server.tokens import Tokens
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.server.workers import Workers
@@ -52,6 +63,7 @@ from jiffy.store.stores import Stores, open_stores
 logger = logging.getLogger(__name__)
 
 _MIRROR_SECONDS: Final = 2.0
+_NO_OPTIONS: Final = ServerOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +106,17 @@ class TokenIdentity:
 
 
 @asynccontextmanager
-async def run_server(data: DataDirectory, listeners: Listeners, mirror: str = "") -> AsyncIterator[None]:
-    """A server on a data directory, serving from entry to exit; `mirror` is the address of a bucket that is to have its
-    objects too."""
+async def run_server(
+    data: DataDirectory, listeners: Listeners, options: ServerOptions = _NO_OPTIONS
+) -> AsyncIterator[None]:
+    """A server on a data directory, serving from entry to exit."""
     async with AsyncExitStack() as stack:
         stores = open_stores(data.database)
         stack.callback(stores.close)
         await _ensure_token(data, stores)
         objects = LocalObjects(data.objects, data.incoming)
         await asyncio.to_thread(objects.sweep)
-        parts = _assemble(stores, objects, Tokens(data.signing_key), listeners)
+        parts = _assemble(stores, objects, Tokens(data.signing_key), listeners, make_offer(options.offers))
         stack.push_async_callback(parts.scheduler.close)
         stack.push_async_callback(parts.builds.close)
         stack.push_async_callback(parts.packs.close)
@@ -114,8 +127,8 @@ async def run_server(data: DataDirectory, listeners: Listeners, mirror: str = ""
         await _listen_grpc(stack, parts, listeners)
         await _keep_running(stack, parts.apps.watch_forever())
         await _keep_running(stack, parts.collection.run_forever())
-        if mirror:
-            await _keep_mirrored(stack, Mirror(objects, CloudObjects(mirror)))
+        if options.mirror:
+            await _keep_mirrored(stack, Mirror(objects, CloudObjects(options.mirror)))
         _publish_address(stack, data, listeners)
         yield
 
@@ -134,16 +147,21 @@ class _Parts:
     application: web.Application
 
 
-def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: Listeners) -> _Parts:
+def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: Listeners, offer: Offer) -> _Parts:
     bells = Bells()
     workers = Workers()
-    builds = Builds(stores, objects, bells)
-    profiles = Profiles(stores.profiles, objects, builds.load_index)
-    packs = Packs(builds, objects)
-    launches = Launches(stores, builds, profiles, packs)
+    derivations = Derivations(stores, objects)
+    profiles = Profiles(stores.profiles, objects, derivations.load_index)
+    packs = Packs(derivations, objects)
+    launches = Launches(stores, derivations, profiles, packs)
     scheduler = Scheduler(stores, workers, launches.prepare, bells)
+    steps = Steps(workers)
+    definitions = Definitions(stores, objects, tokens.key.encode())
+    workshop = Workshop(Layers(objects), derivations, steps, Additions(objects), offer)
+    builder = Builder(workshop, Bases(derivations, objects), objects)
+    builds = Builds(stores, definitions, builder, derivations, bells)
     blobs = Blobs(stores, objects)
-    apps = Apps(stores, scheduler, bells, listeners.http_url)
+    apps = Apps(stores, scheduler, builds, bells, listeners.http_url)
     nouns: list[object] = [
         Environments(),
         tokens,
@@ -151,12 +169,13 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
         Functions(stores, scheduler),
         Calls(stores, scheduler, bells),
         Containers(stores, scheduler, bells),
-        Images(stores, builds, bells),
-        Mounts(stores, objects, blobs, builds),
+        Images(stores, definitions, builds, bells),
+        Mounts(stores, objects, blobs, derivations),
+        Secrets(stores),
         blobs,
     ]
     bridges = Bridges(stores, nouns, lambda: public_application(blobs))
-    workers.listener = WorkerEvents(stores, scheduler, bells, profiles, bridges.open, bridges.close)
+    workers.listener = WorkerEvents(stores, scheduler, bells, profiles, steps, bridges.open, bridges.close)
 
     collection = Collection(stores.references, objects)
 
@@ -168,7 +187,7 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
         return {"status": "ok", "workers": len(workers.connected()), "pid": os.getpid()}
 
     application = full_application(
-        blobs, objects, workers, collection, Exports(stores, builds, objects), check_token, describe
+        blobs, objects, workers, collection, Exports(stores, derivations, objects), check_token, describe
     )
     return _Parts(stores, nouns, apps, scheduler, builds, packs, bridges, workers, collection, application)
 

@@ -21,14 +21,14 @@ class Tokens:
     """`key_file` holds the key that signs; it is minted when it is not there."""
 
     def __init__(self, key_file: Path) -> None:
-        self._key = _read_key(key_file)
+        self.key = _read_key(key_file)
 
     async def auth_token_get(
         self, request: api_pb2.AuthTokenGetRequest, caller: Caller
     ) -> api_pb2.AuthTokenGetResponse:
         now = int(time.time())
         claims = {"sub": caller.task_id or caller.token_id, "iat": now, "exp": now + LIFETIME}
-        return api_pb2.AuthTokenGetResponse(token=jwt.encode(claims, self._key, ALGORITHM))
+        return api_pb2.AuthTokenGetResponse(token=jwt.encode(claims, self.key, ALGORITHM))
 
 
 def _read_key(path: Path) -> str:

@@ -10,6 +10,7 @@ from jiffy.errors import JiffyError
 from jiffy.server.bells import Bells
 from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
+from jiffy.server.steps import Steps
 from jiffy.store.stores import Stores
 from jiffy.store.tasks import Task
 
@@ -28,6 +29,7 @@ class WorkerEvents:
         scheduler: Scheduler,
         bells: Bells,
         profiles: Profiles,
+        steps: Steps,
         open_bridge: OpenBridge,
         close_bridge: CloseBridge,
     ) -> None:
@@ -35,6 +37,7 @@ class WorkerEvents:
         self._scheduler = scheduler
         self._bells = bells
         self._profiles = profiles
+        self._steps = steps
         self._open_bridge = open_bridge
         self._close_bridge = close_bridge
 
@@ -49,7 +52,8 @@ class WorkerEvents:
         live = await self._stores.tasks.live()
         unknown = [task for task in live if task.worker_id == event.worker_id and task.task_id not in known]
         await self._scheduler.containers_lost([task.task_id for task in unknown if self._was_ordered(task)])
-        self._scheduler.stop_given_up(event.worker_id, known - {task.task_id for task in live})
+        strays = {task_id for task_id in known if not self._steps.knows(task_id)} - {task.task_id for task in live}
+        self._scheduler.stop_given_up(event.worker_id, strays)
         await self._scheduler.adjust_all()
 
     def _was_ordered(self, stored: Task) -> bool:
@@ -59,6 +63,7 @@ class WorkerEvents:
 
     async def worker_lost(self, worker_id: str) -> None:
         await self._close_bridge(worker_id)
+        self._steps.worker_lost(worker_id)
         live = await self._stores.tasks.live()
         await self._scheduler.containers_lost([task.task_id for task in live if task.worker_id == worker_id])
 
@@ -70,6 +75,7 @@ class WorkerEvents:
             if task is not None:
                 self._bells.ring(task.app_id)
         for event in fresh:
+            self._steps.heard(event)
             if isinstance(event, StartRecorded):
                 await self._profiles.record(event.task_id, event.objects)
         for _, event in events:  # also one that was recorded before: the last server may have died before it acted

@@ -7,6 +7,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from sqlite3 import Connection, Row
+from typing import Any
 
 from jiffy.errors import NotFoundError
 from jiffy.store.database import Database
@@ -14,7 +15,9 @@ from jiffy.store.database import Database
 
 @dataclass(frozen=True, slots=True)
 class ImageContent:
-    """What a container of the image gets. `layers` are digests of indexes, bottom first; `python` is such as 3.11."""
+    """What a container of the image gets. `layers` are digests of indexes, bottom first; `python` is such as 3.11, empty
+    where there is none, and `python_program` where it is; `libc` is such as `glibc 2.36`. The rest is as in the
+    configuration of an OCI image."""
 
     layers: tuple[str, ...]
     python: str
@@ -23,16 +26,34 @@ class ImageContent:
     working_directory: str = ""
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    python_program: str = ""
+    python_packages: dict[str, str] = field(default_factory=dict)
+    libc: str = ""
+    user: str = ""
+    shell: tuple[str, ...] = ()
+    labels: dict[str, str] = field(default_factory=dict)
+    exposed_ports: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
+    stop_signal: str = ""
+    health_check: dict[str, Any] = field(default_factory=dict)
+    on_build: tuple[str, ...] = ()
+
+    @property
+    def is_musl(self) -> bool:
+        return self.libc.startswith("musl")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """`content` is None until the image was made. `created_at`: seconds since the epoch."""
+    """`identity` is the same for definitions that mean the same; a `salt` tells apart those that were built anew. `content`
+    is None until the image was made. `created_at`: seconds since the epoch."""
 
     image_id: str
     builder_version: str
     definition: bytes
-    content: ImageContent | None
+    identity: str = ""
+    salt: str = ""
+    content: ImageContent | None = None
     created_at: float = 0.0
 
 
@@ -40,11 +61,14 @@ class Images:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, image_id: str, builder_version: str, definition: bytes) -> None:
+    async def add(self, image: StoredImage) -> None:
+        """Add one that is to be made; nothing happens when it is there."""
+
         def work(connection: Connection) -> None:
             connection.execute(
-                "INSERT OR IGNORE INTO images (image_id, builder_version, definition, created_at) VALUES (?,?,?,?)",
-                (image_id, builder_version, definition, time.time()),
+                """INSERT OR IGNORE INTO images (image_id, builder_version, definition, identity, salt, created_at)
+                VALUES (?,?,?,?,?,?)""",
+                (image.image_id, image.builder_version, image.definition, image.identity, image.salt, time.time()),
             )
 
         await self._database.write(work)
@@ -66,6 +90,16 @@ class Images:
         if (image := await self._database.read(work)) is None:
             raise NotFoundError(f"no image {image_id}")
         return image
+
+    async def find(self, identity: str) -> StoredImage | None:
+        """The latest of a definition: one that was made, rather than one that was not."""
+
+        def work(connection: Connection) -> StoredImage | None:
+            query = "SELECT * FROM images WHERE identity=? ORDER BY content IS NULL, created_at DESC LIMIT 1"
+            row = connection.execute(query, (identity,)).fetchone()
+            return None if row is None else _image(row)
+
+        return await self._database.read(work)
 
     async def finished(self) -> list[StoredImage]:
         """Those that were made, the oldest first."""
@@ -95,14 +129,20 @@ class Images:
 
 
 def _image(row: Row) -> StoredImage:
-    content = _content(row["content"])
-    return StoredImage(row["image_id"], row["builder_version"], row["definition"], content, row["created_at"])
+    return StoredImage(
+        image_id=row["image_id"],
+        builder_version=row["builder_version"],
+        definition=row["definition"],
+        identity=row["identity"],
+        salt=row["salt"],
+        content=_content(row["content"]),
+        created_at=row["created_at"],
+    )
 
 
 def _content(text: str | None) -> ImageContent | None:
     if text is None:
         return None
-    fields = json.loads(text)
-    for name in ("layers", "entrypoint", "command"):
-        fields[name] = tuple(fields[name])
-    return ImageContent(**fields)
+    fields: dict[str, Any] = json.loads(text)
+    tuples: dict[str, Any] = {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+    return ImageContent(**{**fields, **tuples})

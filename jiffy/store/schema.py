@@ -147,4 +147,29 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         runs INTEGER NOT NULL
     );
     """,
+    """
+    CREATE TABLE secrets (
+        secret_id TEXT PRIMARY KEY,
+        environment TEXT NOT NULL,
+        name TEXT,
+        app_id TEXT NOT NULL,
+        variables TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        UNIQUE (environment, name)
+    );
+
+    ALTER TABLE images ADD COLUMN identity TEXT NOT NULL DEFAULT '';
+    ALTER TABLE images ADD COLUMN salt TEXT NOT NULL DEFAULT '';
+    CREATE INDEX images_of_identity ON images (identity, created_at);
+
+    CREATE TABLE image_tags (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        environment TEXT NOT NULL,
+        name TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        image_id TEXT NOT NULL,
+        created_at REAL NOT NULL
+    );
+    CREATE INDEX tags_of_name ON image_tags (environment, name, tag, position);
+    """,
 )

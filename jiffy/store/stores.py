@@ -15,6 +15,7 @@ from jiffy.store.logs import Logs
 from jiffy.store.mounts import Mounts
 from jiffy.store.profiles import Profiles
 from jiffy.store.references import ReferenceStore
+from jiffy.store.secrets import Secrets
 from jiffy.store.tasks import Tasks
 from jiffy.store.tokens import Tokens
 
@@ -31,6 +32,7 @@ class Stores:
     mounts: Mounts
     profiles: Profiles
     references: ReferenceStore
+    secrets: Secrets
     tasks: Tasks
     tokens: Tokens
 
@@ -52,6 +54,7 @@ def open_stores(path: Path) -> Stores:
         mounts=Mounts(database),
         profiles=Profiles(database),
         references=ReferenceStore(database),
+        secrets=Secrets(database),
         tasks=Tasks(database),
         tokens=Tokens(database),
     )

@@ -7,7 +7,7 @@ import logging
 import shutil
 import signal
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -68,8 +68,11 @@ class Container:
     async def run(self) -> None:
         """Launch, wait, report the end, clean up."""
         try:
-            process = await self._launch()
-            code = await process.wait()
+            async with self._host.caches.held(self._order.caches) as caches:
+                process = await self._launch(caches)
+                code = await process.wait()
+            if self._order.capture and code == 0 and self._stop is None:
+                await self._capture()
             await self._report_exit(code)
         except Exception as error:
             if not isinstance(error, JiffyError):
@@ -92,7 +95,12 @@ class Container:
         loop = asyncio.get_running_loop()
         self._killer = loop.call_later(order.grace_seconds, self._process.signal, signal.SIGKILL)
 
-    async def _launch(self) -> Process:
+    async def _capture(self) -> None:
+        assert self._root is not None
+        upper = await self._host.roots.detach(self._root)
+        self._host.report(await self._host.changes.capture(self.task_id, upper))
+
+    async def _launch(self, caches: Sequence[BindMount]) -> Process:
         phases = _Phases()
         order = self._order
         self._host.lazy.announce(
@@ -108,17 +116,18 @@ class Container:
         phases.end("mount")
         if order.record:
             await self._begin_recording(self._root)
-        self._interface = await self._host.network.take()
+        if order.network:
+            self._interface = await self._host.network.take()
         phases.end("network")
         bundle = self._root.folder / "bundle"
         bundle.mkdir()
-        spec = self._spec(self._root, self._interface)
+        spec = self._spec(self._root, caches)
         stdout, stderr = self._pipes
         self._process = await self._host.runtime.start(spec, bundle, stdout.writer, stderr.writer)
         phases.end("runtime")
         for pipe in self._pipes:
             pipe.close_writer()
-        self._host.report(ContainerStarted(self.task_id, self._interface.address, time.time(), phases.seconds))
+        self._host.report(ContainerStarted(self.task_id, self._address, time.time(), phases.seconds))
         if self._stop is not None:
             stop, self._stop = self._stop, None
             self.stop(stop)
@@ -139,12 +148,16 @@ class Container:
             objects = {digest: tuple(ranges) for digest, ranges in recording.close().items()}
             self._host.report(StartRecorded(self.task_id, objects))
 
-    def _spec(self, root: Root, interface: Interface) -> ContainerSpec:
+    @property
+    def _address(self) -> str:
+        return "127.0.0.1" if self._interface is None else self._interface.address
+
+    def _spec(self, root: Root, caches: Sequence[BindMount]) -> ContainerSpec:
         order = self._order
         hostname = order.task_id[-12:].lower()
         files = {
             "/etc/resolv.conf": resolver_file().encode(),
-            "/etc/hosts": hosts_file(hostname, interface.address).encode(),
+            "/etc/hosts": hosts_file(hostname, self._address).encode(),
             "/etc/hostname": f"{hostname}\n".encode(),
             **order.files,
         }
@@ -158,11 +171,15 @@ class Container:
             environment=environment,
             working_directory=order.working_directory,
             hostname=hostname,
-            mounts=tuple(_write_files(root.folder / "files", files)),
-            network_namespace=interface.namespace,
+            mounts=(*caches, *_write_files(root.folder / "files", files)),
+            network_namespace="" if self._interface is None else self._interface.namespace,
             cgroup=self._cgroup,
             memory_bytes=order.resources.memory_bytes or self._host.memory_bytes,
             cpu_millis=order.resources.cpu_millis,
+            uid=order.user.uid,
+            gid=order.user.gid,
+            groups=order.user.groups,
+            temporary=tuple([(mount.target, mount.size) for mount in order.temporary]),
         )
 
     @property

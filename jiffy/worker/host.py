@@ -22,6 +22,7 @@ from jiffy.datadir import DataDirectory, read_token
 from jiffy.fs.lazy_mount import LazyMount
 from jiffy.fs.mount import private_mount_namespace
 from jiffy.objects.eviction import NO_LIMITS, Evictor, LayerUse, Limits
+from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.recovery import Marker
 from jiffy.objects.scrub import Scrubber
@@ -33,6 +34,8 @@ from jiffy.runtime.kernel import choose_mode, require_kernel
 from jiffy.runtime.network import GATEWAY, ContainerNetwork
 from jiffy.runtime.oci import Runtime, choose_runtime, hide_empty_hierarchy
 from jiffy.runtime.process import adopt_orphans
+from jiffy.worker.caches import Caches
+from jiffy.worker.changes import Changes
 from jiffy.worker.roots import Roots
 
 logger = logging.getLogger(__name__)
@@ -68,6 +71,8 @@ class Host:
     lazy: LazyMount
     network: ContainerNetwork
     runtime: Runtime
+    caches: Caches
+    changes: Changes
     memory_bytes: int
     listeners: tuple[socket.socket, socket.socket]
     report: Callable[[Event], None]
@@ -102,6 +107,8 @@ async def open_host(
             lazy=lazy,
             network=network,
             runtime=runtime,
+            caches=Caches(data.caches),
+            changes=_open_changes(data, origin),
             memory_bytes=int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _MEMORY_SHARE),
             listeners=(listeners[0], listeners[1]),
             report=report,
@@ -115,6 +122,14 @@ def _enter_namespace(data: DataDirectory) -> None:
     scratch.mkdir(exist_ok=True)
     hide_empty_hierarchy(scratch)
     adopt_orphans()
+
+
+def _open_changes(data: DataDirectory, origin: Origin | None) -> Changes:
+    objects = LocalObjects(data.objects, data.incoming, durable=origin is None)
+    if origin is None:
+        return Changes(objects, None)
+    objects.disks.spread(origin.disks)
+    return Changes(objects, HttpObjects(origin.urls[-1], read_token(origin.token_file)))
 
 
 async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin | None) -> tuple[Roots, LazyMount]:

@@ -44,6 +44,11 @@ class Root:
     folder: Path
     layers: tuple[Digest, ...]
 
+    @property
+    def upper(self) -> Path:
+        """What was written, as overlayfs keeps it."""
+        return self.folder / "upper"
+
 
 class Roots:
     """`lazy` mounts layers, `use` hears of each one that is used."""
@@ -80,6 +85,10 @@ class Roots:
         """Where a root's layers are mounted, topmost first."""
         return [self._data.mounts / digest for digest in reversed(root.layers)]
 
+    async def detach(self, root: Root) -> Path:
+        """Unmount a root whose container has ended, and give the folder that has all that was written."""
+        return await asyncio.to_thread(_unmount_now, root)
+
     async def remove(self, root: Root) -> None:
         """Unmount, delete what the container wrote, let go of the layers."""
         await asyncio.to_thread(_remove_now, root)
@@ -112,7 +121,7 @@ class Roots:
         self._lazy.mount_layer(digest, self._tiers.ensure(digest), at)
 
     def _mount_now(self, root: Root) -> None:
-        upper, work = root.folder / "upper", root.folder / "work"
+        upper, work = root.upper, root.folder / "work"
         for folder in (upper, work, root.path):
             folder.mkdir(parents=True)
         layers = self.layer_mounts(root)
@@ -131,6 +140,11 @@ def _copy_status(layer: Path, upper: Path) -> None:
     os.chown(upper, status.st_uid, status.st_gid)
     upper.chmod(stat.S_IMODE(status.st_mode))
     os.utime(upper, ns=(status.st_mtime_ns, status.st_mtime_ns))
+
+
+def _unmount_now(root: Root) -> Path:
+    unmount(root.path)
+    return root.upper
 
 
 def _remove_now(root: Root) -> None:

@@ -7,6 +7,7 @@ import pytest
 from jiffy.errors import InvalidError
 from jiffy.image.graft import graft
 from jiffy.image.index import Entry, Index, Kind, encode_index
+from jiffy.image.tree import Tree
 
 
 def folder(path: str, mode: int = 0o755) -> Entry:
@@ -26,7 +27,7 @@ def index(*entries: Entry) -> Index:
 
 
 def grafted(lowers: list[Index], *entries: Entry) -> dict[str, Entry]:
-    return {entry.path.decode(): entry for entry in graft(lowers, entries)}
+    return {entry.path.decode(): entry for entry in graft(Tree(lowers[::-1]), entries)}
 
 
 def test_missing_parents_are_added() -> None:

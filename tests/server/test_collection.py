@@ -14,7 +14,7 @@ from jiffy.objects.local import LocalObjects
 from jiffy.server.collection import Collected, Collection
 from jiffy.store.calls import Call
 from jiffy.store.functions import StoredFunction
-from jiffy.store.images import ImageContent
+from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.mounts import Mount
 from jiffy.store.stores import Stores
 
@@ -95,7 +95,7 @@ async def test_storing_it_again_makes_it_new(collection: Collection, objects: Lo
 async def test_an_image_keeps_all_its_files(collection: Collection, stores: Stores, objects: LocalObjects) -> None:
     file = put(objects, "file")
     index = put_index(objects, file)
-    await stores.images.add("im-1", "2025", b"")
+    await stores.images.add(StoredImage("im-1", "2025", b""))
     await stores.images.complete("im-1", ImageContent((index,), "3.11", "3.11.2"))
     assert (await collection.run()).kept == 2
     assert objects.missing([file, index]) == []
@@ -169,7 +169,7 @@ async def test_a_blob_stays_for_a_week_or_as_long_as_an_input_waits_for_it(
 async def test_an_index_that_was_lost_ends_nothing(
     collection: Collection, stores: Stores, objects: LocalObjects
 ) -> None:
-    await stores.images.add("im-1", "2025", b"")
+    await stores.images.add(StoredImage("im-1", "2025", b""))
     await stores.images.complete("im-1", ImageContent((hashlib.sha256(b"lost").hexdigest(),), "3.11", "3.11.2"))
     put(objects, "garbage")
     assert (await collection.run()).removed == 1

@@ -9,9 +9,8 @@ import time
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.pack import read_packed_profile
 from jiffy.objects.profile import encode_profile, whole
-from jiffy.server.bells import Bells
-from jiffy.server.builds import Builds
 from jiffy.server.collection import Collection
+from jiffy.server.derivations import Derivations
 from jiffy.server.packs import Packs
 from jiffy.store.stores import Stores
 
@@ -28,7 +27,7 @@ async def find_packed(packs: Packs, profile: str) -> str:
 
 
 async def test_the_first_start_does_not_wait_and_later_ones_have_it(stores: Stores, objects: LocalObjects) -> None:
-    packs = Packs(Builds(stores, objects, Bells()), objects)
+    packs = Packs(Derivations(stores, objects), objects)
     profile = put_profile(objects, 50)
     assert packs.find(profile) == profile
     pack, wanted = read_packed_profile(objects.read(await find_packed(packs, profile)))
@@ -38,7 +37,7 @@ async def test_the_first_start_does_not_wait_and_later_ones_have_it(stores: Stor
 
 
 async def test_few_objects_are_not_worth_one(stores: Stores, objects: LocalObjects) -> None:
-    packs = Packs(Builds(stores, objects, Bells()), objects)
+    packs = Packs(Derivations(stores, objects), objects)
     profile = put_profile(objects, 5)
     packs.find(profile)
     await asyncio.sleep(0.1)
@@ -47,13 +46,13 @@ async def test_few_objects_are_not_worth_one(stores: Stores, objects: LocalObjec
 
 
 async def test_a_profile_that_is_lost_harms_nobody(stores: Stores, objects: LocalObjects) -> None:
-    packs = Packs(Builds(stores, objects, Bells()), objects)
+    packs = Packs(Derivations(stores, objects), objects)
     assert packs.find("0" * 64) == "0" * 64
     await packs.close()
 
 
 async def test_it_is_kept_as_long_as_its_profile(stores: Stores, objects: LocalObjects) -> None:
-    packs = Packs(Builds(stores, objects, Bells()), objects)
+    packs = Packs(Derivations(stores, objects), objects)
     profile = put_profile(objects, 50)
     packed = await find_packed(packs, profile)
     pack, _ = read_packed_profile(objects.read(packed))

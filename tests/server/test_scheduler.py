@@ -20,6 +20,7 @@ from jiffy.server.bells import Bells
 from jiffy.server.pools import Pool
 from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import HEARTBEAT_GRACE, Scheduler
+from jiffy.server.steps import Steps
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.store.calls import Call, Result
 from jiffy.store.functions import StoredFunction
@@ -67,7 +68,9 @@ class House:
         bells = Bells()
         profiles = Profiles(self.stores.profiles, LocalObjects(self.path.parent, self.path.parent), _no_index)
         self.scheduler = Scheduler(self.stores, self.workforce, self._prepare, bells)
-        self.events = WorkerEvents(self.stores, self.scheduler, bells, profiles, _nothing, _nothing)
+        self.events = WorkerEvents(
+            self.stores, self.scheduler, bells, profiles, Steps(self.workforce), _nothing, _nothing
+        )
 
     async def close(self) -> None:
         await self.scheduler.close()

@@ -1,0 +1,138 @@
+"""ADD's own sources: files fetched from the web, repositories, and archives that are unpacked as they are read."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import re
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+import aiohttp
+
+from jiffy.errors import CorruptError, InvalidError, UnavailableError, UnsupportedError
+from jiffy.image.archive import import_archive, is_archive, open_archive
+from jiffy.image.copying import match_paths
+from jiffy.image.folder import import_folder
+from jiffy.image.index import Entry, Kind
+from jiffy.image.instructions import Copy
+from jiffy.image.tree import Tree
+from jiffy.objects.local import LocalObjects
+from jiffy.server.steps import Hear
+
+_FOLDER: Final = "/.jiffy-added"
+_GIT: Final = re.compile(r"(git@|git://|ssh://)|https?://[^#]+\.git(#.*)?$")
+_STALL_SECONDS: Final = 30.0
+_CHUNK: Final = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Entries to put in the context, and what to copy from there."""
+
+    names: tuple[str, ...]
+    entries: tuple[Entry, ...] = ()
+
+
+class Additions:
+    def __init__(self, objects: LocalObjects) -> None:
+        self._objects = objects
+
+    async def add(self, name: str, context: Tree, copy: Copy, report: Hear) -> Added:
+        """One source of an ADD. InvalidError, UnavailableError or CorruptError when it is not to be had."""
+        if _GIT.match(name):
+            return await self._clone(name, report)
+        if name.startswith(("http://", "https://")):
+            return await self._fetch(name, copy, report)
+        paths = [path for path, _ in match_paths(context, name)]
+        if copy.unpack is False:
+            return Added((name,))
+        unpacked = [await asyncio.to_thread(self._unpack, context, path) for path in paths]
+        if not any(each.entries for each in unpacked):
+            return Added((name,))
+        names = tuple(name for each in unpacked for name in each.names)
+        return Added(names, tuple(entry for each in unpacked for entry in each.entries))
+
+    async def _fetch(self, url: str, copy: Copy, report: Hear) -> Added:
+        kind, _, wanted = copy.checksum.partition(":")
+        if copy.checksum and (kind != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", wanted)):
+            raise InvalidError(f"--checksum={copy.checksum}", hint="write sha256: and 64 hex digits")
+        report(f"fetching {url}")
+        digest, size = await self._download(url, wanted)
+        name = Path(unquote(urlsplit(url).path)).name
+        if not name:
+            raise InvalidError(f"{url} names no file")
+        entry = Entry(f"/{name}".encode(), Kind.FILE, 0o600, size=size, digest=digest if size else "")
+        if copy.unpack:
+            return await asyncio.to_thread(self._unpack_object, entry)
+        return Added((f"/{name}",), (entry,))
+
+    async def _download(self, url: str, wanted: str) -> tuple[str, int]:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
+        try:
+            async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session, session.get(url) as answer:
+                if answer.status != 200:
+                    raise UnavailableError(f"cannot fetch {url}", why=f"it answered {answer.status}")
+                with self._objects.writer(wanted) as writer:
+                    async for chunk in answer.content.iter_chunked(_CHUNK):
+                        await asyncio.to_thread(writer.write, chunk)
+                    return await asyncio.to_thread(writer.publish)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise UnavailableError(f"cannot fetch {url}", why=str(error) or type(error).__name__) from error
+        except CorruptError as error:
+            raise CorruptError(f"{url} is not what was expected", why=error.why) from error
+
+    def _unpack(self, context: Tree, path: bytes) -> Added:
+        entry = context.find(path)
+        assert entry is not None
+        if entry.kind is not Kind.FILE or not entry.digest or not is_archive(self._objects.path(entry.digest)):
+            return Added((os.fsdecode(path),))
+        return self._unpack_object(entry)
+
+    def _unpack_object(self, entry: Entry) -> Added:
+        folder = f"{_FOLDER}/{hashlib.sha256(entry.path).hexdigest()[:16]}"
+        with open_archive(self._objects.path(entry.digest)) as stream, self._objects.batch() as batch:
+            entries = import_archive(stream, batch)
+        return Added((folder,), tuple([_moved(each, folder) for each in entries]))
+
+    async def _clone(self, address: str, report: Hear) -> Added:
+        if shutil.which("git") is None:
+            raise UnsupportedError(f"cannot add {address}", why="git is not installed on the server")
+        url, _, reference = address.partition("#")
+        branch, _, inside = reference.partition(":")
+        report(f"cloning {url}")
+        folder = self._objects.incoming / f"{os.getpid()}-git-{hashlib.sha256(address.encode()).hexdigest()[:16]}"
+        options = ("--depth", "1", "--recurse-submodules", *(("--branch", branch) if branch else ()))
+        try:
+            await _run("git", "clone", "--quiet", *options, "--", url, str(folder))
+            await asyncio.to_thread(shutil.rmtree, folder / ".git")
+            return await asyncio.to_thread(self._import, folder / inside)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+    def _import(self, folder: Path) -> Added:
+        with self._objects.batch() as batch:
+            entries = import_folder(folder, batch)
+        place = f"{_FOLDER}/{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+        return Added((place,), tuple([_moved(each, place) for each in entries]))
+
+
+def _moved(entry: Entry, folder: str) -> Entry:
+    return replace(entry, path=(folder.encode() + entry.path).rstrip(b"/"))
+
+
+async def _run(*command: str) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
+    )
+    _, errors = await process.communicate()
+    if process.returncode:
+        raise UnavailableError(f"{' '.join(command[:2])} failed", why=errors.decode(errors="replace").strip()[-300:])

@@ -1,0 +1,84 @@
+"""Secrets: environment variables that a program's containers and builds get, and nobody else."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from sqlite3 import Connection, Row
+
+from jiffy.errors import NotFoundError
+from jiffy.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Secret:
+    """`name` is empty for one that belongs to an app. `created_at`: seconds since the epoch."""
+
+    secret_id: str
+    environment: str
+    name: str
+    app_id: str
+    variables: dict[str, str]
+    created_at: float = 0.0
+
+
+class Secrets:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def put(self, secret: Secret) -> None:
+        """Add, or replace all of its variables."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                """INSERT INTO secrets (secret_id, environment, name, app_id, variables, created_at) VALUES (?,?,?,?,?,?)
+                ON CONFLICT (secret_id) DO UPDATE SET variables=excluded.variables""",
+                (
+                    secret.secret_id,
+                    secret.environment,
+                    secret.name or None,
+                    secret.app_id,
+                    json.dumps(secret.variables),
+                    time.time(),
+                ),
+            )
+
+        await self._database.write(work)
+
+    async def get(self, secret_id: str) -> Secret:
+        found = await self._select("secret_id=?", secret_id)
+        if not found:
+            raise NotFoundError(f"no secret {secret_id}")
+        return found[0]
+
+    async def find(self, environment: str, name: str) -> Secret | None:
+        found = await self._select("environment=? AND name=?", environment, name)
+        return found[0] if found else None
+
+    async def named(self, environment: str) -> list[Secret]:
+        """Those that have a name, in the order of their names."""
+        return await self._select("environment=? AND name NOT NULL ORDER BY name", environment)
+
+    async def delete(self, secret_id: str) -> None:
+        def work(connection: Connection) -> None:
+            connection.execute("DELETE FROM secrets WHERE secret_id=?", (secret_id,))
+
+        await self._database.write(work)
+
+    async def _select(self, condition: str, *values: object) -> list[Secret]:
+        def work(connection: Connection) -> list[Secret]:
+            return [_secret(row) for row in connection.execute(f"SELECT * FROM secrets WHERE {condition}", values)]
+
+        return await self._database.read(work)
+
+
+def _secret(row: Row) -> Secret:
+    return Secret(
+        secret_id=row["secret_id"],
+        environment=row["environment"],
+        name=row["name"] or "",
+        app_id=row["app_id"],
+        variables=dict(json.loads(row["variables"])),
+        created_at=row["created_at"],
+    )
