@@ -60,6 +60,11 @@ class DataDirectory:
         return self.root / "containers"
 
     @property
+    def layers(self) -> Path:
+        """What imported layers change, by their digests."""
+        return self.root / "layers"
+
+    @property
     def caches(self) -> Path:
         """Folders that steps of builds leave for later ones."""
         return self.root / "caches"
@@ -135,6 +140,7 @@ class DataDirectory:
             self.incoming,
             self.partial,
             self.containers,
+            self.layers,
             self.caches,
             self.mounts,
             self.runtime,

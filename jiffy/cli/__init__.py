@@ -16,7 +16,7 @@ _VERBS: Final = {
     "doctor": "Check what this machine can do for jiffy.",
     "env": "Print the lines that point a shell's modal client at the running server.",
     "gc": "Remove objects of the server that nothing refers to.",
-    "image": "Show images of a server, and mount them.",
+    "image": "Bring images to a server, show them, mount them.",
     "login": "Write a profile for the running server into the modal client's configuration.",
     "serve": "Run the server and a worker on this machine.",
     "stop": "Stop the server and its worker.",

@@ -38,7 +38,14 @@ _DRAIN_SECONDS: Final = 45.0
 @server_options
 @click.option("--background", is_flag=True, help="Return when the server answers, and leave it running.")
 def serve(
-    data: Path, host: str, port: int, worker: bool, mirror: str, offers: tuple[str, ...], background: bool
+    data: Path,
+    host: str,
+    port: int,
+    worker: bool,
+    mirror: str,
+    offers: tuple[str, ...],
+    registry_mirrors: dict[str, str],
+    background: bool,
 ) -> None:
     """Run the server, and a worker beside it, until SIGTERM or SIGINT."""
     directory = DataDirectory(data)
@@ -48,7 +55,7 @@ def serve(
         require_kernel(platform.release())
     if mirror:
         CloudObjects(mirror)  # refuses what is no bucket
-    options = ServerOptions(mirror, offers)
+    options = ServerOptions(mirror, offers, registry_mirrors)
     directory.create()
     if background:
         _serve_in_background(directory, host, port, worker, options)

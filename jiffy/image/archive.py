@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import lzma
 import os
 import tarfile
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import BinaryIO, Final, cast
-
-import zstandard
+from typing import BinaryIO, Final
 
 from jiffy.errors import InvalidError
+from jiffy.image.change import Change
+from jiffy.image.compression import ERRORS, open_compressed
 from jiffy.image.index import LONGEST_NAME, LONGEST_PATH, MOST_ENTRIES, Entry, Kind
 from jiffy.objects.local import ObjectBatch
 
 _CHUNK: Final = 1 << 20
 _TAR_HEADER: Final = 512
+_MOST_LINKS: Final = 40
+_WHITEOUT: Final = b".wh."
+_OPAQUE: Final = b".wh..wh..opq"
 _XATTR: Final = "SCHILY.xattr."
 _KINDS: Final = {
     tarfile.DIRTYPE: Kind.DIRECTORY,
@@ -36,51 +34,149 @@ def import_archive(
     stream: BinaryIO, objects: ObjectBatch, progress: Callable[[int], None] | None = None
 ) -> list[Entry]:
     """The tree of an uncompressed tar; InvalidError where it is broken or hostile. `progress` hears of files so far."""
-    entries: dict[bytes, Entry] = {}
-    try:
-        with tarfile.open(fileobj=stream, mode="r|", errorlevel=2) as archive:
-            for member in archive:
-                path = normal_path(os.fsencode(member.name))
-                entries[path] = _entry(archive, member, path, entries, objects)
-                if len(entries) > MOST_ENTRIES:
-                    raise InvalidError(f"an archive of more than {MOST_ENTRIES} entries")
-                if progress is not None:
-                    progress(len(entries))
-    except (tarfile.TarError, EOFError) as error:
-        raise InvalidError("cannot read the archive", why=str(error)) from error
-    return _complete(entries)
+    change = _Reader(stream, objects, progress).run()
+    for path, target in change.untouched.items():
+        raise InvalidError(f"{path[:100]!r} links to {target[:100]!r}, which is not there")
+    return _complete({entry.path: entry for entry in change.entries})
+
+
+def import_layer(stream: BinaryIO, objects: ObjectBatch, progress: Callable[[int], None] | None = None) -> Change:
+    """An uncompressed layer of an OCI image as a change of the layers below it: names that begin with `.wh.` take away."""
+    return _as_layer(_Reader(stream, objects, progress).run())
+
+
+def _as_layer(change: Change) -> Change:
+    layer = Change(untouched=change.untouched)
+    for entry in change.entries:
+        folder, _, name = entry.path.rpartition(b"/")
+        if name == _OPAQUE:
+            layer.opaque.add(folder or b"/")
+        elif name.startswith(_WHITEOUT * 2):
+            continue
+        elif name.startswith(_WHITEOUT):
+            hidden = name.removeprefix(_WHITEOUT)
+            if hidden in (b"", b".", b".."):
+                raise InvalidError(f"{entry.path[:100]!r} takes away what cannot be there")
+            layer.removed.add(folder + b"/" + hidden)
+        else:
+            layer.entries.append(entry)
+    layer.entries = _settle(layer.entries)
+    return layer
+
+
+def _settle(entries: list[Entry]) -> list[Entry]:
+    """Names that lead through links of the same layer, led there."""
+    links = {entry.path: entry.target for entry in entries if entry.kind is Kind.SYMLINK}
+    settled = {}
+    for entry in entries:
+        folder, _, name = entry.path.rpartition(b"/")
+        path = follow(folder, links) + b"/" + name if links and folder else entry.path
+        settled[path] = replace(entry, path=path)
+    return list(settled.values())
+
+
+def follow(path: bytes, links: Mapping[bytes, bytes]) -> bytes:
+    """Where a folder's path leads by links; `..` never leaves the root. The root is empty."""
+    pending = [name for name in path.split(b"/") if name][::-1]
+    trail: list[bytes] = []
+    followed = 0
+    while pending:
+        name = pending.pop()
+        if name in (b"", b"."):
+            continue
+        if name == b"..":
+            del trail[-1:]
+            continue
+        target = links.get(b"/" + b"/".join([*trail, name]))
+        if target is None:
+            trail.append(name)
+            continue
+        followed += 1
+        if followed > _MOST_LINKS:
+            raise InvalidError(f"{path[:100]!r} leads through a loop of links")
+        if target.startswith(b"/"):
+            trail.clear()
+        pending.extend(target.split(b"/")[::-1])
+    return b"".join(b"/" + name for name in trail)
+
+
+class _Reader:
+    """The members of an archive, the last of several with one name."""
+
+    def __init__(self, stream: BinaryIO, objects: ObjectBatch, progress: Callable[[int], None] | None) -> None:
+        self._stream = stream
+        self._objects = objects
+        self._progress = progress
+        self._entries: dict[bytes, Entry] = {}
+        self._untouched: dict[bytes, bytes] = {}
+        self._links = 0
+
+    def run(self) -> Change:
+        try:
+            with tarfile.open(fileobj=self._stream, mode="r|", errorlevel=2, bufsize=_CHUNK) as archive:
+                for member in archive:
+                    self._add(archive, member)
+        except InvalidError:
+            raise
+        except (tarfile.TarError, ValueError, OverflowError, *ERRORS) as error:
+            raise InvalidError("cannot read the archive", why=str(error)) from error
+        return Change(entries=list(self._entries.values()), untouched=self._untouched)
+
+    def _add(self, archive: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        path = normal_path(os.fsencode(member.name))
+        self._untouched.pop(path, None)
+        self._entries.pop(path, None)
+        self._entries[path] = self._link(member, path) if member.islnk() else self._entry(archive, member, path)
+        if len(self._entries) > MOST_ENTRIES:
+            raise InvalidError(f"an archive of more than {MOST_ENTRIES} entries")
+        if self._progress is not None:
+            self._progress(len(self._entries))
+        archive.members.clear()  # type: ignore[attr-defined]
+
+    def _entry(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: bytes) -> Entry:
+        entry = Entry(
+            path=path,
+            kind=_kind(member),
+            mode=member.mode & 0o7777,
+            uid=member.uid,
+            gid=member.gid,
+            mtime_ns=int(float(member.mtime) * 10**9),
+            xattrs=_xattrs(member),
+        )
+        match entry.kind:
+            case Kind.SYMLINK:
+                return replace(entry, target=os.fsencode(member.linkname))
+            case Kind.CHARACTER | Kind.BLOCK:
+                return replace(entry, device=os.makedev(member.devmajor, member.devminor))
+            case Kind.FILE if member.size:
+                return replace(entry, size=member.size, digest=_store(archive, member, self._objects))
+        return entry
+
+    def _link(self, member: tarfile.TarInfo, path: bytes) -> Entry:
+        """A second name of a file that came before: both get one number. One of a layer below may be meant."""
+        target = normal_path(os.fsencode(member.linkname))
+        found = self._entries.get(target)
+        if found is None:
+            self._untouched[path] = target
+            return Entry(path, Kind.FILE, member.mode & 0o7777, member.uid, member.gid, int(member.mtime * 10**9))
+        if found.kind is Kind.DIRECTORY:
+            raise InvalidError(f"{member.name[:100]!r} links to the folder {member.linkname[:100]!r}")
+        if target in self._untouched:
+            self._untouched[path] = self._untouched[target]
+        if not found.link:
+            self._links += 1
+            found = self._entries[target] = replace(found, link=self._links)
+        return replace(found, path=path)
 
 
 def is_archive(path: Path) -> bool:
     """Whether a file is a tar, compressed or not, as far as its first bytes tell."""
     try:
-        with open_archive(path) as stream:
+        with open_compressed(path) as stream:
             start = stream.read(_TAR_HEADER)
-    except (InvalidError, OSError, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError):
+    except ERRORS:
         return False
     return start[257:262] == b"ustar"
-
-
-@contextmanager
-def open_archive(path: Path) -> Iterator[BinaryIO]:
-    """A file as the uncompressed tar that it holds: gzip, bzip2, xz and zstd are known by their first bytes."""
-    with path.open("rb") as file:
-        start = file.read(6)
-        file.seek(0)
-        yield decompress(file, start)
-
-
-def decompress(stream: BinaryIO, start: bytes) -> BinaryIO:
-    """A stream, which begins with `start`, without its compression."""
-    if start.startswith(b"\x1f\x8b"):
-        return cast(BinaryIO, gzip.GzipFile(fileobj=stream))
-    if start.startswith(b"BZh"):
-        return cast(BinaryIO, bz2.BZ2File(stream))
-    if start.startswith(b"\xfd7zXZ\0"):
-        return cast(BinaryIO, lzma.LZMAFile(stream))
-    if start.startswith(b"\x28\xb5\x2f\xfd"):
-        return cast(BinaryIO, zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
-    return stream
 
 
 def normal_path(name: bytes) -> bytes:
@@ -94,47 +190,12 @@ def normal_path(name: bytes) -> bytes:
     return path
 
 
-def _entry(
-    archive: tarfile.TarFile, member: tarfile.TarInfo, path: bytes, entries: dict[bytes, Entry], objects: ObjectBatch
-) -> Entry:
-    if member.islnk():
-        return _hard_link(member, path, entries)
-    entry = Entry(
-        path=path,
-        kind=_kind(member),
-        mode=member.mode & 0o7777,
-        uid=member.uid,
-        gid=member.gid,
-        mtime_ns=int(float(member.mtime) * 10**9),
-        xattrs=_xattrs(member),
-    )
-    match entry.kind:
-        case Kind.SYMLINK:
-            return replace(entry, target=os.fsencode(member.linkname))
-        case Kind.CHARACTER | Kind.BLOCK:
-            return replace(entry, device=os.makedev(member.devmajor, member.devminor))
-        case Kind.FILE if member.size:
-            return replace(entry, size=member.size, digest=_store(archive, member, objects))
-    return entry
-
-
 def _kind(member: tarfile.TarInfo) -> Kind:
     if member.isreg():
         return Kind.FILE
     if member.type not in _KINDS:
         raise InvalidError(f"{member.name[:100]!r} is of a kind {member.type!r} that is not known")
     return _KINDS[member.type]
-
-
-def _hard_link(member: tarfile.TarInfo, path: bytes, entries: dict[bytes, Entry]) -> Entry:
-    """A second name of a file that came before. Both get the first one's number."""
-    target = normal_path(os.fsencode(member.linkname))
-    found = entries.get(target)
-    if found is None or found.kind is Kind.DIRECTORY:
-        raise InvalidError(f"{member.name[:100]!r} links to {member.linkname[:100]!r}, which is not there")
-    if not found.link:
-        found = entries[target] = replace(found, link=len(entries) + 1)
-    return replace(found, path=path)
 
 
 def _store(archive: tarfile.TarFile, member: tarfile.TarInfo, objects: ObjectBatch) -> str:

@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import struct
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ from typing import Any, Final
 from jiffy.errors import CorruptError, InvalidError
 from jiffy.image.index import Entry, Index, Kind, encode_index, sort_key
 from jiffy.image.tree import Tree
-from jiffy.objects.local import ObjectBatch
+from jiffy.objects.base import Digest
 
 _MAGIC: Final = b"jiffychg"
 _LENGTH: Final = struct.Struct("<Q")
@@ -61,21 +61,25 @@ class Applied:
     hidden: set[bytes]
 
 
-def capture_change(upper: Path, objects: ObjectBatch) -> Change:
-    """Read an upper folder that is mounted no more. Its files *become* objects: they are gone from it afterwards."""
-    return _Capture(os.fsencode(upper), objects).run()
+def capture_change(upper: Path, store: Callable[[Path], Digest]) -> Change:
+    """Read an upper folder that is mounted no more. `store` makes each file with content an object; it may move it away."""
+    return _Capture(os.fsencode(upper), store).run()
 
 
 def encode_change(change: Change) -> bytes:
-    """The same change always gives the same bytes."""
+    """The same change always gives the same bytes. Folders that lead to an entry may be missing."""
+    known = {entry.path for entry in change.entries}
+    implied = {b"/", *(parent for path in known for parent in _ancestry(path))} - known
     header = {
+        "implied": [_text(path) for path in sorted(implied)],
         "removed": [_text(path) for path in sorted(change.removed)],
         "opaque": [_text(path) for path in sorted(change.opaque)],
         "moved": {_text(path): _text(change.moved[path]) for path in sorted(change.moved)},
         "untouched": {_text(path): _text(change.untouched[path]) for path in sorted(change.untouched)},
     }
     text = json.dumps(header).encode()
-    return _MAGIC + _LENGTH.pack(len(text)) + text + encode_index(change.entries)
+    folders = [Entry(path, Kind.DIRECTORY, 0o755) for path in implied]
+    return _MAGIC + _LENGTH.pack(len(text)) + text + encode_index([*change.entries, *folders])
 
 
 def read_change(data: bytes) -> Change:
@@ -86,8 +90,9 @@ def read_change(data: bytes) -> Change:
     (length,) = _LENGTH.unpack_from(data, len(_MAGIC))
     try:
         header = json.loads(data[start : start + length])
+        implied = {_path(text) for text in header["implied"]}
         return Change(
-            entries=list(Index.load(data[start + length :])),
+            entries=[entry for entry in Index.load(data[start + length :]) if entry.path not in implied],
             removed={_path(text) for text in header["removed"]},
             opaque={_path(text) for text in header["opaque"]},
             moved={_path(key): _path(value) for key, value in header["moved"].items()},
@@ -127,9 +132,9 @@ def _ancestry(path: bytes) -> Iterator[bytes]:
 
 
 class _Capture:
-    def __init__(self, upper: bytes, objects: ObjectBatch) -> None:
+    def __init__(self, upper: bytes, store: Callable[[Path], Digest]) -> None:
         self._upper = upper
-        self._objects = objects
+        self._store = store
         self._change = Change()
         self._links: dict[int, Entry] = {}
 
@@ -188,7 +193,7 @@ class _Capture:
             case Kind.FILE if _METACOPY in attributes:
                 self._change.untouched[path] = attributes.get(_REDIRECT, path.rpartition(b"/")[2])
             case Kind.FILE if status.st_size:
-                return replace(entry, size=status.st_size, digest=self._objects.adopt(Path(os.fsdecode(at))))
+                return replace(entry, size=status.st_size, digest=self._store(Path(os.fsdecode(at))))
         return entry
 
 

@@ -153,6 +153,13 @@ class ObjectBatch:
             writer.publish()
         path.unlink()
 
+    def copy(self, path: Path) -> Digest:
+        """Make an object of a file's content."""
+        with self.writer() as writer, path.open("rb") as file:
+            while chunk := file.read(PART_BYTES):
+                writer.write(chunk)
+            return writer.publish()[0]
+
     def writer(self) -> BatchWriter:
         return BatchWriter(self._store, self._sealed)
 

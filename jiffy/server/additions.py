@@ -15,7 +15,8 @@ from urllib.parse import unquote, urlsplit
 import aiohttp
 
 from jiffy.errors import CorruptError, InvalidError, UnavailableError, UnsupportedError
-from jiffy.image.archive import import_archive, is_archive, open_archive
+from jiffy.image.archive import import_archive, is_archive
+from jiffy.image.compression import open_compressed
 from jiffy.image.copying import match_paths
 from jiffy.image.folder import import_folder
 from jiffy.image.index import Entry, Kind
@@ -95,7 +96,7 @@ class Additions:
 
     def _unpack_object(self, entry: Entry) -> Added:
         folder = f"{_FOLDER}/{hashlib.sha256(entry.path).hexdigest()[:16]}"
-        with open_archive(self._objects.path(entry.digest)) as stream, self._objects.batch() as batch:
+        with open_compressed(self._objects.path(entry.digest)) as stream, self._objects.batch() as batch:
             entries = import_archive(stream, batch)
         return Added((folder,), tuple([_moved(each, folder) for each in entries]))
 

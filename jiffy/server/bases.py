@@ -1,4 +1,4 @@
-"""Where FROM leads: bases made from Debian's packages, the uv that PyPI has, and images of registries."""
+"""Where FROM leads: images that were imported, bases made from Debian's packages, the uv that PyPI has, and registries."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ import asyncio
 import os
 import re
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from jiffy.errors import UnsupportedError
+from jiffy.datadir import DataDirectory
+from jiffy.errors import UnavailableError
 from jiffy.image.bytecode import run_pip
 from jiffy.image.debian import bootstrap_python, has_python, parse_base_name
 from jiffy.image.folder import import_folder
+from jiffy.image.importing import Imported
 from jiffy.image.index import Entry, Kind, encode_index
+from jiffy.image.pull import pull
+from jiffy.image.reference import parse_reference
+from jiffy.image.registry import Credentials
 from jiffy.objects.local import LocalObjects
 from jiffy.server.derivations import Derivations
-from jiffy.server.registries import Credentials
+from jiffy.server.oci_config import read_config
 from jiffy.store.images import ImageContent
+from jiffy.store.stores import Stores
 
 _UV: Final = re.compile(r"ghcr\.io/astral-sh/uv(?::([\w.-]+))?(?:@sha256:[0-9a-f]{64})?")
+_PLATFORM: Final = "linux/amd64"
+_TELL_SECONDS: Final = 2.0
 _UV_PLATFORM: Final = "musllinux_1_1_x86_64"
 """Its program is linked statically: it runs in any image."""
 
@@ -27,24 +36,55 @@ Report = Callable[[str], None]
 
 
 class Bases:
-    def __init__(self, derivations: Derivations, objects: LocalObjects) -> None:
+    """`mirrors` are addresses of registries that are asked in place of a host's."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        derivations: Derivations,
+        objects: LocalObjects,
+        data: DataDirectory,
+        mirrors: Mapping[str, str],
+    ) -> None:
+        self._stores = stores
         self._derivations = derivations
         self._objects = objects
+        self._data = data
+        self._mirrors = mirrors
 
     async def find(self, reference: str, credentials: Credentials | None, report: Report) -> ImageContent:
-        """The image that a reference names. UnsupportedError and UnavailableError when it is not to be had."""
+        """The image that a reference names. A JiffyError says why it is not to be had."""
         if reference == "scratch":
             return await self._scratch()
+        if (imported := await self._imported(reference)) is not None:
+            return imported
         if (match := _UV.fullmatch(reference)) is not None:
             return await self._uv(match[1] or "latest", report)
         parsed = parse_base_name(reference)
         if parsed is not None and has_python(parsed[0]):
             return await self._debian(parsed[0], report)
-        raise UnsupportedError(
-            f"no image {reference}",
-            why="this version of jiffy pulls from no registry",
-            hint="use modal.Image.debian_slim()",
-        )
+        return await self._pulled(reference, credentials, report)
+
+    async def _imported(self, reference: str) -> ImageContent | None:
+        """What `jiffy image import` brought by this name."""
+        image_id = await self._stores.image_names.referred(str(parse_reference(reference)))
+        return (await self._stores.images.get(image_id)).content if image_id else None
+
+    async def _pulled(self, reference: str, credentials: Credentials | None, report: Report) -> ImageContent:
+        report(f"pulling {reference}")
+        imported: Imported | None = None
+        told = time.monotonic()
+        async for news in pull(self._data, reference, _PLATFORM, credentials, dict(self._mirrors)):
+            if isinstance(news, Imported):
+                imported = news
+            elif news.total and time.monotonic() - told > _TELL_SECONDS:
+                told = time.monotonic()
+                done = news.read + news.known
+                report(f"pulled {done / 1e6:.0f} of {news.total / 1e6:.0f} MB, {news.files} files")
+        if imported is None:
+            raise UnavailableError(f"{reference} was not pulled")
+        report(f"pulled {reference}: {imported.files} files, {imported.size / 1e6:.0f} MB")
+        return read_config(imported.index, imported.config)
 
     async def _scratch(self) -> ImageContent:
         root = Entry(b"/", Kind.DIRECTORY, 0o755)

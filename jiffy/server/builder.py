@@ -32,9 +32,9 @@ class Builder:
         plan = plan_stages("\n".join(lines), definition.build_arguments)
         job = _Job(self._workshop, self._bases, definition, plan, report)
         content = await job.run()
-        return await self._inspect(content, report)
+        return await self.inspect(content, report)
 
-    async def _inspect(self, content: ImageContent, report: Hear) -> ImageContent:
+    async def inspect(self, content: ImageContent, report: Hear) -> ImageContent:
         """Ask the image's Python what it is. One whose layers are those of a base is known already."""
         if content.python and len(content.layers) == 1:
             return content

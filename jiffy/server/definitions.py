@@ -13,9 +13,10 @@ from modal_proto import api_pb2
 
 from jiffy.errors import InvalidError, NotFoundError, UnsupportedError
 from jiffy.image.index import Entry, Kind
+from jiffy.image.registry import Credentials
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
-from jiffy.server.registries import Credentials, read_credentials
+from jiffy.server.registries import read_credentials
 from jiffy.store.images import ImageContent
 from jiffy.store.mounts import CLIENT_REFERENCE
 from jiffy.store.stores import Stores

@@ -25,6 +25,7 @@ class ListedImage:
     files: int
     size: int
     created_at: float
+    names: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,8 @@ class Exports:
 
     async def answer_list(self, request: web.Request) -> web.StreamResponse:
         images = await self._stores.images.finished()
-        return web.json_response([asdict(each) for each in await asyncio.to_thread(self._list, images)])
+        names = await self._stores.image_names.references()
+        return web.json_response([asdict(each) for each in await asyncio.to_thread(self._list, images, names)])
 
     async def answer_one(self, request: web.Request) -> web.StreamResponse:
         image_id = request.match_info["image_id"]
@@ -86,14 +88,23 @@ class Exports:
             raise NotFoundError(f"image {image_id} was never finished")
         return content
 
-    def _list(self, images: list[StoredImage]) -> list[ListedImage]:
+    def _list(self, images: list[StoredImage], names: dict[str, list[str]]) -> list[ListedImage]:
         listed = []
         for image in images:
             assert image.content is not None
             indexes = [self._derivations.load_index(layer) for layer in image.content.layers]
             files, size = sum(map(len, indexes)), sum(index.total_size() for index in indexes)
-            layers = len(indexes)
-            listed.append(ListedImage(image.image_id, image.content.python, layers, files, size, image.created_at))
+            listed.append(
+                ListedImage(
+                    image_id=image.image_id,
+                    python=image.content.python,
+                    layers=len(indexes),
+                    files=files,
+                    size=size,
+                    created_at=image.created_at,
+                    names=names.get(image.image_id, []),
+                )
+            )
         return listed
 
     def _find_files(self, content: ImageContent, read: Profile) -> list[ReadFile]:

@@ -23,6 +23,7 @@ from jiffy.server.batches import read_digests, serve_batch
 from jiffy.server.blobs import Blobs
 from jiffy.server.collection import Collection, serve_collection
 from jiffy.server.exports import Exports
+from jiffy.server.imports import Imports
 from jiffy.server.workers import Workers
 
 _STATUS: Final = {
@@ -53,6 +54,7 @@ def full_application(
     workers: Workers,
     collection: Collection,
     exports: Exports,
+    imports: Imports,
     check_token: CheckToken,
     describe: Callable[[], object],
 ) -> web.Application:
@@ -100,6 +102,7 @@ def full_application(
     application.router.add_post("/objects", for_token(get_batch))
     application.router.add_post("/objects/missing", for_token(get_missing))
     application.router.add_get("/images", for_token(exports.answer_list))
+    application.router.add_post("/images", for_token(imports.answer))
     application.router.add_get("/images/{image_id}", for_token(exports.answer_one))
     application.router.add_get("/images/{image_id}/profile", for_token(exports.answer_profile))
     application.router.add_post("/collect", for_token(collect))

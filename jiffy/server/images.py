@@ -6,8 +6,10 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
+from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
+from jiffy.errors import NotFoundError
 from jiffy.identifiers import derived_id
 from jiffy.server.bells import Bells
 from jiffy.server.builds import Build, Builds
@@ -47,6 +49,19 @@ class Images:
         definition = request.image.SerializeToString(deterministic=True)
         await self._stores.images.add(StoredImage(image_id, request.builder_version, definition, identity, salt))
         return await self._stores.images.get(image_id)
+
+    async def image_from_id(self, request: api_pb2.ImageFromIdRequest, caller: Caller) -> api_pb2.ImageFromIdResponse:
+        image = await self._stores.images.get(request.image_id)
+        if image.content is None:
+            raise NotFoundError(f"image {image.image_id} was never finished")
+        return api_pb2.ImageFromIdResponse(image_id=image.image_id, metadata=_metadata(image))
+
+    async def image_delete(self, request: api_pb2.ImageDeleteRequest, caller: Caller) -> Empty:
+        """Containers that run keep what they have; its objects go with a collection."""
+        await self._stores.images.get(request.image_id)
+        await self._stores.image_names.forget_image(request.image_id)
+        await self._stores.images.delete(request.image_id)
+        return Empty()
 
     async def image_join_streaming(
         self, request: api_pb2.ImageJoinStreamingRequest, caller: Caller

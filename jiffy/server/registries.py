@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from modal_proto import api_pb2
 
 from jiffy.errors import InvalidError, UnsupportedError
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    username: str
-    password: str
+from jiffy.image.registry import Credentials
 
 
 def read_credentials(kind: int, variables: Mapping[str, str]) -> Credentials | None:

@@ -42,11 +42,13 @@ from jiffy.server.environments import Environments
 from jiffy.server.exports import Exports
 from jiffy.server.functions import Functions
 from jiffy.server.http import full_application, public_application
+from jiffy.server.image_names import ImageNames
 from jiffy.server.images import Images
+from jiffy.server.imports import Imports
 from jiffy.server.launches import Launches
 from jiffy.server.layers import Layers
 from jiffy.server.mounts import Mounts
-from jiffy.server.offers import Offer, make_offer
+from jiffy.server.offers import make_offer
 from jiffy.server.options import ServerOptions
 from jiffy.server.packs import Packs
 from jiffy.server.profiles import Profiles
@@ -116,7 +118,7 @@ async def run_server(
         await _ensure_token(data, stores)
         objects = LocalObjects(data.objects, data.incoming)
         await asyncio.to_thread(objects.sweep)
-        parts = _assemble(stores, objects, Tokens(data.signing_key), listeners, make_offer(options.offers))
+        parts = _assemble(stores, objects, data, listeners, options)
         stack.push_async_callback(parts.scheduler.close)
         stack.push_async_callback(parts.builds.close)
         stack.push_async_callback(parts.packs.close)
@@ -147,7 +149,10 @@ class _Parts:
     application: web.Application
 
 
-def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: Listeners, offer: Offer) -> _Parts:
+def _assemble(
+    stores: Stores, objects: LocalObjects, data: DataDirectory, listeners: Listeners, options: ServerOptions
+) -> _Parts:
+    tokens = Tokens(data.signing_key)
     bells = Bells()
     workers = Workers()
     derivations = Derivations(stores, objects)
@@ -157,8 +162,8 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
     scheduler = Scheduler(stores, workers, launches.prepare, bells)
     steps = Steps(workers)
     definitions = Definitions(stores, objects, tokens.key.encode())
-    workshop = Workshop(Layers(objects), derivations, steps, Additions(objects), offer)
-    builder = Builder(workshop, Bases(derivations, objects), objects)
+    workshop = Workshop(Layers(objects), derivations, steps, Additions(objects), make_offer(options.offers))
+    builder = Builder(workshop, Bases(stores, derivations, objects, data, options.registry_mirrors), objects)
     builds = Builds(stores, definitions, builder, derivations, bells)
     blobs = Blobs(stores, objects)
     apps = Apps(stores, scheduler, builds, bells, listeners.http_url)
@@ -170,6 +175,7 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
         Calls(stores, scheduler, bells),
         Containers(stores, scheduler, bells),
         Images(stores, definitions, builds, bells),
+        ImageNames(stores),
         Mounts(stores, objects, blobs, derivations),
         Secrets(stores),
         blobs,
@@ -187,7 +193,14 @@ def _assemble(stores: Stores, objects: LocalObjects, tokens: Tokens, listeners: 
         return {"status": "ok", "workers": len(workers.connected()), "pid": os.getpid()}
 
     application = full_application(
-        blobs, objects, workers, collection, Exports(stores, derivations, objects), check_token, describe
+        blobs,
+        objects,
+        workers,
+        collection,
+        Exports(stores, derivations, objects),
+        Imports(stores, objects, builder),
+        check_token,
+        describe,
     )
     return _Parts(stores, nouns, apps, scheduler, builds, packs, bridges, workers, collection, application)
 

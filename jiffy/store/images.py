@@ -101,6 +101,14 @@ class Images:
 
         return await self._database.read(work)
 
+    async def delete(self, image_id: str) -> None:
+        """Forget an image. Its layers go with the next collection, if nothing else has them."""
+
+        def work(connection: Connection) -> None:
+            connection.execute("DELETE FROM images WHERE image_id=?", (image_id,))
+
+        await self._database.write(work)
+
     async def finished(self) -> list[StoredImage]:
         """Those that were made, the oldest first."""
 

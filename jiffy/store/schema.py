@@ -162,14 +162,19 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE images ADD COLUMN salt TEXT NOT NULL DEFAULT '';
     CREATE INDEX images_of_identity ON images (identity, created_at);
 
-    CREATE TABLE image_tags (
+    CREATE TABLE image_names (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         environment TEXT NOT NULL,
         name TEXT NOT NULL,
-        tag TEXT NOT NULL,
         image_id TEXT NOT NULL,
         created_at REAL NOT NULL
     );
-    CREATE INDEX tags_of_name ON image_tags (environment, name, tag, position);
+    CREATE INDEX image_names_by_name ON image_names (environment, name, position);
+
+    CREATE TABLE image_references (
+        reference TEXT PRIMARY KEY,
+        image_id TEXT NOT NULL,
+        created_at REAL NOT NULL
+    );
     """,
 )

@@ -10,6 +10,7 @@ from jiffy.store.blobs import Blobs
 from jiffy.store.calls import Calls
 from jiffy.store.database import Database
 from jiffy.store.functions import Functions
+from jiffy.store.image_names import ImageNames
 from jiffy.store.images import Images
 from jiffy.store.logs import Logs
 from jiffy.store.mounts import Mounts
@@ -28,6 +29,7 @@ class Stores:
     calls: Calls
     functions: Functions
     images: Images
+    image_names: ImageNames
     logs: Logs
     mounts: Mounts
     profiles: Profiles
@@ -50,6 +52,7 @@ def open_stores(path: Path) -> Stores:
         calls=Calls(database),
         functions=Functions(database),
         images=Images(database),
+        image_names=ImageNames(database),
         logs=Logs(database),
         mounts=Mounts(database),
         profiles=Profiles(database),

@@ -33,7 +33,7 @@ class Changes:
 
     def _capture(self, task_id: str, upper: Path) -> ChangeCaptured:
         with self._objects.batch() as batch:
-            change = capture_change(upper, batch)
+            change = capture_change(upper, batch.adopt)
             digest = batch.put(encode_change(change))
         if self._store is not None:
             self._send(self._store, [*_contents(change), digest])

@@ -40,14 +40,15 @@ class Container:
 
     def __init__(self, folder: Path) -> None:
         self.objects = make_objects(folder / "store")
-        self.lower = Tree([Index.load(encode_index(base(self.objects)))])
+        index = Index.load(encode_index(base(self.objects)))
+        self.lower = Tree([index])
         self.root, self.upper = folder / "root", folder / "upper"
         at, work, image = folder / "lower", folder / "work", folder / "image"
         for path in (self.root, self.upper, at, work):
             path.mkdir()
         self.upper.chmod(0o755)
         with image.open("wb") as file:
-            write_erofs(self.lower, file)
+            write_erofs(index, file)
         mount_erofs(image, at)
         mount_overlay(self.root, [at], [self.objects.root], self.upper, work)
         unmount(at)
@@ -56,7 +57,7 @@ class Container:
         """What the root is after the change."""
         unmount(self.root)
         with self.objects.batch() as batch:
-            change = read_change(encode_change(capture_change(self.upper, batch)))
+            change = read_change(encode_change(capture_change(self.upper, batch.adopt)))
         return Tree([Index.load(encode_index(flatten(self.lower, apply_change(self.lower, change))))])
 
 
@@ -73,7 +74,7 @@ def container(disk_folder: Path) -> Iterator[Container]:
 
 def seen(root: Path) -> dict[str, tuple[object, ...]]:
     """Path -> kind, mode, owner, content, and which other names it has, as the kernel shows them."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for path in [root, *root.rglob("*")]:
         status = path.lstat()
         content: object = None
@@ -91,7 +92,7 @@ def seen(root: Path) -> dict[str, tuple[object, ...]]:
 def described(tree: Tree, objects: LocalObjects) -> dict[str, tuple[object, ...]]:
     formats = {Kind.FILE: stat.S_IFREG, Kind.DIRECTORY: stat.S_IFDIR, Kind.SYMLINK: stat.S_IFLNK}
     formats |= {Kind.CHARACTER: stat.S_IFCHR, Kind.FIFO: stat.S_IFIFO}
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for entry in tree:
         content: object = None
         if entry.kind is Kind.FILE:

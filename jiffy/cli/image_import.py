@@ -1,0 +1,119 @@
+"""`jiffy image import`"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
+from rich.progress import Progress as Bar
+
+from jiffy.cli.server_address import ServerAddress, server_options
+from jiffy.datadir import DataDirectory
+from jiffy.image.importing import Imported, KnownLayers, Progress
+from jiffy.image.index import Index
+from jiffy.image.manifest import parse_platform
+from jiffy.image.origins import Access, import_origin, parse_origin
+from jiffy.image.registry import Credentials
+from jiffy.objects.http import HttpObjects
+from jiffy.objects.local import LocalObjects
+
+_DEFAULT_CACHE: Final = "~/.cache/jiffy/import"
+
+
+@click.command("import")
+@click.argument("source")
+@click.option("--name", "names", multiple=True, metavar="NAME[:TAG]", help="What modal.Image.from_name() finds it by.")
+@click.option("--platform", default="linux/amd64", show_default=True, help="Which one of several.")
+@click.option("--username", default="", help="For the registry; the password is read from JIFFY_REGISTRY_PASSWORD.")
+@click.option("--registry-mirror", "mirrors", multiple=True, metavar="HOST=URL", help="Ask there in place of a host.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@server_options
+def import_image(
+    source: str,
+    names: tuple[str, ...],
+    platform: str,
+    username: str,
+    mirrors: tuple[str, ...],
+    as_json: bool,
+    server: ServerAddress,
+) -> None:
+    """Bring an image to the server.
+
+    SOURCE is docker://NAME for an image of a registry, oci:FOLDER[:NAME], oci-archive:FILE[:NAME],
+    docker-archive:FILE[:NAME], or dir:FOLDER and tar:FILE for a root. Programs find it by the names given, and by its own:
+    modal.Image.from_registry("NAME") then asks no registry.
+    """
+    origin = parse_origin(source)
+    credentials = Credentials(username, os.environ.get("JIFFY_REGISTRY_PASSWORD", "")) if username else None
+    access = Access(parse_platform(platform), credentials, dict(pair.split("=", 1) for pair in mirrors))
+    with _workplace(server) as data, _bar(not as_json) as progress:
+        objects = LocalObjects(data.objects, data.incoming, durable=not server.is_elsewhere)
+        known = KnownLayers(data.layers, objects)
+        imported = asyncio.run(import_origin(origin, access, objects, known, progress))
+        if server.is_elsewhere:
+            _send(imported, objects, server)
+    references = [str(origin.reference)] if origin.reference is not None else list(imported.names)
+    order = {"index": imported.index, "config": imported.config, "references": references, "names": names}
+    made = server.ask("/images", order)
+    _tell(made, imported, progress, as_json)
+
+
+@contextmanager
+def _workplace(server: ServerAddress) -> Iterator[DataDirectory]:
+    """The server's own store where it is on this host, else a cache here."""
+    data = server.data if not server.is_elsewhere else DataDirectory(Path(_DEFAULT_CACHE).expanduser())
+    data.create()
+    yield data
+
+
+@contextmanager
+def _bar(shown: bool) -> Iterator[Progress]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TextColumn("{task.fields[files]} files"),
+        TimeElapsedColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), disable=not shown) as bar:
+        task = bar.add_task("importing", files=0)
+
+        def tell(progress: Progress) -> None:
+            bar.update(
+                task, total=progress.total or None, completed=progress.read + progress.known, files=progress.files
+            )
+
+        yield Progress(tell=tell)
+
+
+def _send(imported: Imported, objects: LocalObjects, server: ServerAddress) -> None:
+    """What the server lacks, the index last."""
+    store = HttpObjects(server.url, server.token)
+    listed = [digest for digest, _ in Index.from_file(objects.path(imported.index)).digests()]
+    for digest in [*store.missing(listed), imported.index]:
+        store.store(digest, objects.path(digest))
+
+
+def _tell(made: dict[str, Any], imported: Imported, progress: Progress, as_json: bool) -> None:
+    told = {
+        "image_id": made["image_id"],
+        "files": imported.files,
+        "size": imported.size,
+        "read": progress.read,
+        "known": progress.known,
+        "python": made["python"],
+    }
+    if as_json:
+        click.echo(json.dumps(told))
+        return
+    known = f", {progress.known / 1e6:.1f} MB of layers were here already" if progress.known else ""
+    click.echo(f"{made['image_id']}: {imported.files} files, {imported.size / 1e6:.1f} MB{known}")

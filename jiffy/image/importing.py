@@ -1,0 +1,256 @@
+"""Images imported: each layer read once, decompressed, hashed and stored as it comes, never unpacked to disk.
+
+A layer that was imported before, for whatever image, is not read again: what it changes is remembered by its digest. A
+broken import goes on with the layers that it lacks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import os
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+from jiffy.errors import CorruptError, InvalidError
+from jiffy.image.archive import import_layer
+from jiffy.image.assembly import Assembly
+from jiffy.image.change import encode_change, read_change
+from jiffy.image.compression import decompress
+from jiffy.image.index import encode_index
+from jiffy.image.manifest import Descriptor
+from jiffy.image.oci import OciImage
+from jiffy.objects.base import Digest
+from jiffy.objects.local import LocalObjects
+
+_AT_ONCE: Final = 3
+_WAITING_CHUNKS: Final = 16
+_CHUNK: Final = 2**20
+_FULL_SECONDS: Final = 0.005
+_LEAST_UNPACKED: Final = 8 * 2**30
+_MOST_EXPANSION: Final = 1100
+"""Times that a layer may grow by decompression: what gzip can reach at most."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """Bytes of layers: how many there are, were read, and did not need to be. Files that were read."""
+
+    total: int = 0
+    read: int = 0
+    known: int = 0
+    files: int = 0
+    tell: Callable[[Progress], None] = field(default=lambda _: None)
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """`index` is the digest of the image's tree, `config` its configuration as the OCI has it."""
+
+    index: Digest
+    config: dict[str, Any]
+    digest: str
+    names: tuple[str, ...]
+    files: int
+    size: int
+
+
+class KnownLayers:
+    """What layers change, by their digests: each a small file with the digest of an object."""
+
+    def __init__(self, folder: Path, objects: LocalObjects) -> None:
+        self._folder = folder
+        self._objects = objects
+
+    def find(self, layer: str) -> Digest | None:
+        """The object that tells what a layer changes, if it and all that it lists are here."""
+        try:
+            change = self._path(layer).read_text()
+        except FileNotFoundError:
+            return None
+        if not self._objects.keep(change):
+            return None
+        listed = {entry.digest for entry in read_change(self._objects.read(change)).entries if entry.digest}
+        if self._objects.missing(listed):
+            return None
+        os.utime(self._path(layer))
+        return change
+
+    def remember(self, layer: str, change: Digest) -> None:
+        temporary = self._folder / f"{os.getpid()}-{layer[-64:]}"
+        temporary.write_text(change)
+        temporary.rename(self._path(layer))
+
+    def _path(self, layer: str) -> Path:
+        return self._folder / layer.removeprefix("sha256:")
+
+
+async def import_image(image: OciImage, objects: LocalObjects, known: KnownLayers, progress: Progress) -> Imported:
+    """Import all layers that are not known, and put them together. CorruptError when one is not what it is said to be,
+    InvalidError for a hostile or broken one."""
+    progress.total = sum(layer.size for layer in image.layers)
+    progress.tell(progress)
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def run(layer: Descriptor, diff_id: str) -> Digest:
+        async with gate:
+            return await _import_one(image, layer, diff_id, objects, known, progress)
+
+    jobs = [asyncio.ensure_future(run(*pair)) for pair in zip(image.layers, image.diff_ids, strict=True)]
+    try:
+        changes = await asyncio.gather(*jobs)
+    finally:
+        for job in jobs:
+            job.cancel()
+        await asyncio.gather(*jobs, return_exceptions=True)
+    index, files, size = await asyncio.to_thread(_assemble, changes, objects)
+    return Imported(index, dict(image.config), image.digest, image.names, files, size)
+
+
+def _assemble(changes: Sequence[Digest], objects: LocalObjects) -> tuple[Digest, int, int]:
+    assembly = Assembly()
+    for change in changes:
+        assembly.add(read_change(objects.read(change)))
+    entries = list(assembly.entries())
+    return objects.put(encode_index(entries)), len(entries), sum(entry.size for entry in entries)
+
+
+async def _import_one(
+    image: OciImage, layer: Descriptor, diff_id: str, objects: LocalObjects, known: KnownLayers, progress: Progress
+) -> Digest:
+    found = await asyncio.to_thread(known.find, layer.digest)
+    if found is not None:
+        progress.known += layer.size
+        progress.tell(progress)
+        return found
+    feed = _Feed()
+    reader = asyncio.ensure_future(asyncio.to_thread(_read_layer, feed, layer, diff_id, objects, progress))
+    try:
+        async for chunk in image.blobs.stream(layer):
+            progress.read += len(chunk)
+            progress.tell(progress)
+            if not await _give(feed, chunk, reader):
+                break
+        await _give(feed, None, reader)
+        change = await reader
+    finally:
+        feed.break_off()
+        await asyncio.gather(reader, return_exceptions=True)
+    await asyncio.to_thread(known.remember, layer.digest, change)
+    return change
+
+
+async def _give(feed: _Feed, chunk: bytes | None, reader: asyncio.Future[Digest]) -> bool:
+    """False when nobody reads any more."""
+    while not reader.done():
+        if feed.offer(chunk):
+            return True
+        await asyncio.sleep(_FULL_SECONDS)
+    return False
+
+
+def _read_layer(feed: _Feed, layer: Descriptor, diff_id: str, objects: LocalObjects, progress: Progress) -> Digest:
+    """In a thread: the blob arrives by the feed."""
+    blob = _Hashing(feed, 2**63)
+    start = blob.peek(6)
+    plain = _Hashing(decompress(cast(BinaryIO, blob), start), max(_LEAST_UNPACKED, layer.size * _MOST_EXPANSION))
+    counted = 0
+
+    def count(files: int) -> None:
+        nonlocal counted
+        progress.files += files - counted
+        counted = files
+
+    with objects.batch() as batch:
+        change = import_layer(cast(BinaryIO, plain), batch, count)
+        for stream in (plain, blob):
+            while stream.read(_CHUNK):
+                pass
+        for what, digest, expected in (("blob", blob.digest, layer.digest), ("content", plain.digest, diff_id)):
+            if digest != expected:
+                raise CorruptError(
+                    f"layer {layer.digest} has the wrong bytes", why=f"its {what} has the digest {digest}"
+                )
+        return batch.put(encode_change(change))
+
+
+class _Feed(io.RawIOBase):
+    """Bytes that one thread gives and another reads."""
+
+    def __init__(self) -> None:
+        self._chunks: queue.Queue[bytes | None] = queue.Queue(_WAITING_CHUNKS)
+        self._rest = memoryview(b"")
+        self._ended = False
+        self._broken = threading.Event()
+
+    def offer(self, chunk: bytes | None) -> bool:
+        """None ends it. False when there is no room yet."""
+        try:
+            self._chunks.put_nowait(chunk)
+        except queue.Full:
+            return False
+        return True
+
+    def break_off(self) -> None:
+        """No more will come: who reads gets an error."""
+        self._broken.set()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest and not self._ended:
+            chunk = self._next()
+            self._ended = chunk is None
+            self._rest = memoryview(chunk or b"")
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def _next(self) -> bytes | None:
+        while True:
+            try:
+                return self._chunks.get(timeout=0.1)
+            except queue.Empty:
+                if self._broken.is_set():
+                    raise InvalidError("the import was broken off") from None
+
+
+class _Hashing(io.RawIOBase):
+    """Passes bytes on, and knows their digest. `most` of them may come."""
+
+    def __init__(self, source: BinaryIO | io.RawIOBase, most: int) -> None:
+        self._source = source
+        self._most = most
+        self._hash = hashlib.sha256()
+        self._ahead = b""
+
+    @property
+    def digest(self) -> str:
+        return f"sha256:{self._hash.hexdigest()}"
+
+    def peek(self, size: int) -> bytes:
+        """The first bytes, which are still to be read."""
+        while len(self._ahead) < size and (more := self._source.read(size - len(self._ahead))):
+            self._ahead += more
+        return self._ahead
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._ahead or self._source.read(len(buffer)) or b""
+        taken = data[: len(buffer)]
+        self._ahead = data[len(taken) :] if self._ahead else b""
+        self._hash.update(taken)
+        self._most -= len(taken)
+        if self._most < 0:
+            raise InvalidError("a layer grows without end when it is decompressed")
+        buffer[: len(taken)] = taken
+        return len(taken)

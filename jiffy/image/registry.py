@@ -1,0 +1,222 @@
+"""A client of OCI registries: manifests and blobs, with the logins that registries ask for."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
+
+import aiohttp
+
+from jiffy.errors import CorruptError, InvalidError, NotFoundError, UnauthenticatedError, UnavailableError
+from jiffy.image.manifest import INDEX_TYPES, LARGEST_MANIFEST, MANIFEST_TYPES, Descriptor
+from jiffy.image.reference import Reference
+
+_STALL_SECONDS: Final = 30.0
+_TRIES: Final = 5
+_FIRST_PAUSE: Final = 0.3
+_CHUNK: Final = 2**20
+_CHALLENGE: Final = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    username: str
+    password: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A manifest as the registry has it; `digest` is sha256:..."""
+
+    data: bytes
+    media_type: str
+    digest: str
+
+
+class Registry:
+    """One repository of a registry. Use as an async context. `mirrors` are addresses asked in place of a host's."""
+
+    def __init__(
+        self,
+        reference: Reference,
+        credentials: Credentials | None = None,
+        mirrors: Mapping[str, str] | None = None,
+    ) -> None:
+        self._reference = reference
+        self._credentials = credentials
+        mirror = (mirrors or {}).get(reference.host, "")
+        scheme = "http" if reference.is_local else "https"
+        self._base = f"{(mirror or f'{scheme}://{reference.address}').rstrip('/')}/v2/{reference.repository}"
+        self._authorization = ""
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Registry:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
+        self._session = aiohttp.ClientSession(timeout=timeout, trust_env=True, auto_decompress=False)
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def manifest(self, wanted: str) -> Fetched:
+        """A manifest by tag or digest; what has another digest than was asked for is refused."""
+        accept = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
+        async with self._ask("GET", f"manifests/{wanted}", {"Accept": accept}) as answer:
+            data = await answer.content.read(LARGEST_MANIFEST + 1)
+            while len(data) <= LARGEST_MANIFEST and (more := await answer.content.read(_CHUNK)):
+                data += more
+            kind = answer.headers.get("Content-Type", "").partition(";")[0]
+        if len(data) > LARGEST_MANIFEST:
+            raise InvalidError(f"{self._reference} has a manifest that is too large")
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        if wanted.startswith("sha256:") and digest != wanted:
+            raise CorruptError(f"{self._reference} has the wrong manifest", why=f"its digest is {digest}")
+        return Fetched(data, kind, digest)
+
+    async def blob(self, descriptor: Descriptor, most: int) -> bytes:
+        """A small blob, whole and verified."""
+        if descriptor.size > most:
+            raise InvalidError(f"a blob of {descriptor.size} bytes", why=f"the most is {most}")
+        parts = [chunk async for chunk in self.stream(descriptor)]
+        data = b"".join(parts)
+        if f"sha256:{hashlib.sha256(data).hexdigest()}" != descriptor.digest:
+            raise CorruptError(f"{self._reference}: blob {descriptor.digest} has the wrong bytes")
+        return data
+
+    async def stream(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
+        """The bytes of a blob, not verified. A connection that breaks is taken up where it was."""
+        position = 0
+        tries = 0
+        while position < descriptor.size or not descriptor.size:
+            before = position
+            try:
+                wanted = {"Range": f"bytes={position}-"} if position else {}
+                async with self._ask("GET", f"blobs/{descriptor.digest}", wanted) as answer:
+                    skipped = position if answer.status == 200 else 0
+                    async for chunk in answer.content.iter_chunked(_CHUNK):
+                        if skipped >= len(chunk):
+                            skipped -= len(chunk)
+                            continue
+                        piece = chunk[skipped:] if skipped else chunk
+                        skipped = 0
+                        position += len(piece)
+                        if position > descriptor.size:
+                            raise CorruptError(f"{self._reference}: blob {descriptor.digest} is longer than announced")
+                        yield piece
+                if not descriptor.size:
+                    return
+            except (aiohttp.ClientError, TimeoutError, UnavailableError) as error:
+                tries = 1 if position > before else tries + 1
+                if tries >= _TRIES:
+                    raise self._unavailable(error) from error
+                await asyncio.sleep(_FIRST_PAUSE * 2**tries)
+                continue
+            if position < descriptor.size:
+                tries = 1 if position > before else tries + 1
+                if tries >= _TRIES:
+                    raise UnavailableError(f"{self._reference} ends blob {descriptor.digest} too early")
+
+    async def read(self, digest: str, start: int, size: int) -> bytes:
+        """A range of a blob, not verified."""
+        span = {"Range": f"bytes={start}-{start + size - 1}"}
+        async with self._ask("GET", f"blobs/{digest}", span) as answer:
+            if answer.status != 206:
+                raise UnavailableError(f"{self._reference.host} cannot answer for parts of blobs")
+            data = await answer.read()
+        if len(data) != size:
+            raise CorruptError(f"an answer of {self._reference.host} broke off")
+        return data
+
+    @asynccontextmanager
+    async def _ask(
+        self, method: str, path: str, headers: Mapping[str, str], body: Any = None
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        """A login is asked for when the registry wants one, and again when it has expired."""
+        assert self._session is not None
+        url = path if path.startswith("http") else f"{self._base}/{path}"
+        try:
+            for attempt in range(2):
+                known = {"Authorization": self._authorization} if self._authorization else {}
+                async with self._session.request(method, url, headers={**headers, **known}, data=body) as answer:
+                    if answer.status == 401 and not attempt:
+                        await self._log_in(answer.headers.get("WWW-Authenticate", ""))
+                        continue
+                    await self._check(answer, path)
+                    yield answer
+                    return
+        except (aiohttp.ClientConnectionError, TimeoutError) as error:
+            raise self._unavailable(error) from error
+
+    async def _check(self, answer: aiohttp.ClientResponse, path: str) -> None:
+        if answer.status < 300:
+            return
+        said = await _explanation(answer)
+        what = f"{self._reference} cannot be had"
+        if answer.status == 404:
+            raise NotFoundError(what, why=said or "the registry does not know it", hint="is its name right?")
+        if answer.status in (401, 403):
+            hint = "give credentials with a secret, or with --username" if self._credentials is None else ""
+            raise UnauthenticatedError(what, why=said or "the registry refuses it", hint=hint)
+        raise UnavailableError(what, why=f"{self._reference.host} answered {answer.status} {said}".strip())
+
+    async def _log_in(self, challenge: str) -> None:
+        scheme, _, rest = challenge.partition(" ")
+        if scheme.lower() == "basic":
+            if self._credentials is not None:
+                basic = aiohttp.BasicAuth(self._credentials.username, self._credentials.password)
+                self._authorization = basic.encode()
+            return
+        if scheme.lower() != "bearer":
+            raise UnavailableError(f"{self._reference.host} wants a login of an unknown kind", why=challenge[:80])
+        fields = dict(_CHALLENGE.findall(rest))
+        self._authorization = f"Bearer {await self._token(fields)}"
+
+    async def _token(self, fields: Mapping[str, str]) -> str:
+        assert self._session is not None
+        realm = fields.get("realm", "")
+        if urlsplit(realm).scheme not in ("http", "https"):
+            raise UnavailableError(f"{self._reference.host} names no place to log in")
+        scope = fields.get("scope") or f"repository:{self._reference.repository}:pull"
+        asked = {"service": fields.get("service", ""), "scope": scope}
+        login = None
+        if self._credentials is not None:
+            login = aiohttp.BasicAuth(self._credentials.username, self._credentials.password)
+        try:
+            async with self._session.get(realm, params=asked, auth=login) as answer:
+                await self._check(answer, "")
+                told = json.loads(await answer.text())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unavailable(error) from error
+        except ValueError as error:
+            raise UnavailableError(f"{realm} gives no token", why=str(error)) from error
+        token = told.get("token") or told.get("access_token") if isinstance(told, dict) else None
+        if not isinstance(token, str):
+            raise UnavailableError(f"{realm} gives no token")
+        return token
+
+    def _unavailable(self, error: Exception) -> UnavailableError:
+        if isinstance(error, UnavailableError):
+            return error
+        why = str(error) or type(error).__name__
+        hint = "is the registry reachable from the server? `jiffy serve --registry-mirror` names another address"
+        return UnavailableError(f"{self._reference} cannot be had", why=why, hint=hint)
+
+    def _location(self, answer: aiohttp.ClientResponse) -> str:
+        return urljoin(str(answer.url), answer.headers.get("Location", ""))
+
+
+async def _explanation(answer: aiohttp.ClientResponse) -> str:
+    """The registry's own words."""
+    try:
+        errors = json.loads(await answer.text())["errors"]
+        return "; ".join(str(each.get("message") or each.get("code")) for each in errors)[:200]
+    except (ValueError, KeyError, TypeError, AttributeError, aiohttp.ClientError):
+        return ""
