@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from jiffy.cli.image_export import push, save
 from jiffy.cli.image_import import import_image
 from jiffy.cli.server_address import ServerAddress, server_options
 from jiffy.datadir import DataDirectory
@@ -83,4 +84,5 @@ def mount(image_id: str, folder: Path, server: ServerAddress, sources: tuple[str
     asyncio.run(mount_image(kept, described, folder.resolve(), (*sources, server.url), server.token_file, report))
 
 
-image.add_command(import_image)
+for _command in (import_image, push, save):
+    image.add_command(_command)

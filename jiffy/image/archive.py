@@ -6,6 +6,7 @@ import os
 import tarfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -118,7 +119,7 @@ class _Reader:
                     self._add(archive, member)
         except InvalidError:
             raise
-        except (tarfile.TarError, ValueError, OverflowError, *ERRORS) as error:
+        except (tarfile.TarError, ValueError, ArithmeticError, *ERRORS) as error:
             raise InvalidError("cannot read the archive", why=str(error)) from error
         return Change(entries=list(self._entries.values()), untouched=self._untouched)
 
@@ -140,7 +141,7 @@ class _Reader:
             mode=member.mode & 0o7777,
             uid=member.uid,
             gid=member.gid,
-            mtime_ns=int(float(member.mtime) * 10**9),
+            mtime_ns=_time(member),
             xattrs=_xattrs(member),
         )
         match entry.kind:
@@ -158,7 +159,7 @@ class _Reader:
         found = self._entries.get(target)
         if found is None:
             self._untouched[path] = target
-            return Entry(path, Kind.FILE, member.mode & 0o7777, member.uid, member.gid, int(member.mtime * 10**9))
+            return Entry(path, Kind.FILE, member.mode & 0o7777, member.uid, member.gid, _time(member))
         if found.kind is Kind.DIRECTORY:
             raise InvalidError(f"{member.name[:100]!r} links to the folder {member.linkname[:100]!r}")
         if target in self._untouched:
@@ -188,6 +189,12 @@ def normal_path(name: bytes) -> bytes:
     if len(path) > LONGEST_PATH or any(len(part) > LONGEST_NAME for part in parts):
         raise InvalidError(f"{name[:100]!r} is too long a name")
     return path
+
+
+def _time(member: tarfile.TarInfo) -> int:
+    """Nanoseconds since the epoch; what tarfile makes of a fraction is not exact."""
+    told = member.pax_headers.get("mtime")
+    return int(member.mtime) * 10**9 if told is None else int(Decimal(told) * 10**9)
 
 
 def _kind(member: tarfile.TarInfo) -> Kind:

@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
+from yarl import URL
 
 from jiffy.errors import CorruptError, InvalidError, NotFoundError, UnauthenticatedError, UnavailableError
 from jiffy.image.manifest import INDEX_TYPES, LARGEST_MANIFEST, MANIFEST_TYPES, Descriptor
@@ -22,6 +23,9 @@ _STALL_SECONDS: Final = 30.0
 _TRIES: Final = 5
 _FIRST_PAUSE: Final = 0.3
 _CHUNK: Final = 2**20
+Body = Callable[[], AsyncIterator[bytes]]
+"""Gives what is sent, anew for each try."""
+
 _CHALLENGE: Final = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 
 
@@ -48,8 +52,11 @@ class Registry:
         reference: Reference,
         credentials: Credentials | None = None,
         mirrors: Mapping[str, str] | None = None,
+        *,
+        can_push: bool = False,
     ) -> None:
         self._reference = reference
+        self._actions = "pull,push" if can_push else "pull"
         self._credentials = credentials
         mirror = (mirrors or {}).get(reference.host, "")
         scheme = "http" if reference.is_local else "https"
@@ -135,9 +142,32 @@ class Registry:
             raise CorruptError(f"an answer of {self._reference.host} broke off")
         return data
 
+    async def has(self, digest: str) -> bool:
+        try:
+            async with self._ask("HEAD", f"blobs/{digest}", {}):
+                return True
+        except NotFoundError:
+            return False
+
+    async def upload(self, descriptor: Descriptor, content: Callable[[], AsyncIterator[bytes]]) -> None:
+        """A blob in one piece; nothing is sent when it is there."""
+        if await self.has(descriptor.digest):
+            return
+        async with self._ask("POST", "blobs/uploads/", {"Content-Length": "0"}) as answer:
+            place = URL(urljoin(str(answer.url), answer.headers.get("Location", "")), encoded=True)
+        headers = {"Content-Type": "application/octet-stream", "Content-Length": str(descriptor.size)}
+        url = str(place.update_query(digest=descriptor.digest))
+        async with self._ask("PUT", url, headers, content):
+            pass
+
+    async def publish(self, tag: str, media_type: str, manifest: bytes) -> None:
+        """A manifest, by a name."""
+        async with self._ask("PUT", f"manifests/{tag}", {"Content-Type": media_type}, lambda: _once(manifest)):
+            pass
+
     @asynccontextmanager
     async def _ask(
-        self, method: str, path: str, headers: Mapping[str, str], body: Any = None
+        self, method: str, path: str, headers: Mapping[str, str], body: Body | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A login is asked for when the registry wants one, and again when it has expired."""
         assert self._session is not None
@@ -145,7 +175,8 @@ class Registry:
         try:
             for attempt in range(2):
                 known = {"Authorization": self._authorization} if self._authorization else {}
-                async with self._session.request(method, url, headers={**headers, **known}, data=body) as answer:
+                data = None if body is None else body()
+                async with self._session.request(method, url, headers={**headers, **known}, data=data) as answer:
                     if answer.status == 401 and not attempt:
                         await self._log_in(answer.headers.get("WWW-Authenticate", ""))
                         continue
@@ -184,7 +215,7 @@ class Registry:
         realm = fields.get("realm", "")
         if urlsplit(realm).scheme not in ("http", "https"):
             raise UnavailableError(f"{self._reference.host} names no place to log in")
-        scope = fields.get("scope") or f"repository:{self._reference.repository}:pull"
+        scope = fields.get("scope") or f"repository:{self._reference.repository}:{self._actions}"
         asked = {"service": fields.get("service", ""), "scope": scope}
         login = None
         if self._credentials is not None:
@@ -209,8 +240,9 @@ class Registry:
         hint = "is the registry reachable from the server? `jiffy serve --registry-mirror` names another address"
         return UnavailableError(f"{self._reference} cannot be had", why=why, hint=hint)
 
-    def _location(self, answer: aiohttp.ClientResponse) -> str:
-        return urljoin(str(answer.url), answer.headers.get("Location", ""))
+
+async def _once(data: bytes) -> AsyncIterator[bytes]:
+    yield data
 
 
 async def _explanation(answer: aiohttp.ClientResponse) -> str:

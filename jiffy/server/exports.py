@@ -8,9 +8,12 @@ from dataclasses import asdict, dataclass
 from aiohttp import web
 
 from jiffy.errors import NotFoundError
+from jiffy.image.reference import parse_reference
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.profile import Profile, read_profile
 from jiffy.server.derivations import Derivations
+from jiffy.server.environments import DEFAULT_ENVIRONMENT
+from jiffy.server.oci_config import write_config
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.stores import Stores
 
@@ -60,7 +63,7 @@ class Exports:
         return web.json_response([asdict(each) for each in await asyncio.to_thread(self._list, images, names)])
 
     async def answer_one(self, request: web.Request) -> web.StreamResponse:
-        image_id = request.match_info["image_id"]
+        image_id = await self._identify(request.match_info["image_id"])
         content = await self._content(image_id)
         profile = await self._stores.profiles.find(f"image/{image_id}")
         image = MountableImage(
@@ -72,8 +75,15 @@ class Exports:
         )
         return web.json_response(asdict(image))
 
+    async def answer_content(self, request: web.Request) -> web.StreamResponse:
+        """What an export needs: the indexes, and the configuration as the OCI has it."""
+        image = await self._stores.images.get(await self._identify(request.match_info["image_id"]))
+        content = await self._content(image.image_id)
+        told = {"layers": content.layers, "config": write_config(content), "created_at": image.created_at}
+        return web.json_response({"image_id": image.image_id, **told})
+
     async def answer_profile(self, request: web.Request) -> web.StreamResponse:
-        image_id = request.match_info["image_id"]
+        image_id = await self._identify(request.match_info["image_id"])
         content = await self._content(image_id)
         profile = await self._stores.profiles.find(f"image/{image_id}")
         if profile is None:
@@ -81,6 +91,18 @@ class Exports:
         read = read_profile(await asyncio.to_thread(self._objects.read, profile.digest))
         files = await asyncio.to_thread(self._find_files, content, read)
         return web.json_response({"runs": profile.runs, "files": [asdict(file) for file in files]})
+
+    async def _identify(self, name: str) -> str:
+        """The id of an image that is named by its id, by what a program published it as, or by a registry's reference."""
+        if name.startswith("im-"):
+            return name
+        found = await self._stores.image_names.find(DEFAULT_ENVIRONMENT, name if ":" in name else f"{name}:latest")
+        if found is not None:
+            return found.image_id
+        referred = await self._stores.image_names.referred(str(parse_reference(name)))
+        if not referred:
+            raise NotFoundError(f"no image is named {name}", hint="jiffy image list shows all")
+        return referred
 
     async def _content(self, image_id: str) -> ImageContent:
         content = (await self._stores.images.get(image_id)).content

@@ -1,0 +1,131 @@
+"""`jiffy image push` and `jiffy image save`"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from jiffy.cli.server_address import ServerAddress, server_options
+from jiffy.datadir import DataDirectory
+from jiffy.errors import InvalidError
+from jiffy.image.export import (
+    COMPRESSIONS,
+    DockerArchive,
+    Exportable,
+    LayerFile,
+    Layout,
+    Target,
+    chunks_of,
+    export_image,
+    pack_layout,
+    write_layer,
+)
+from jiffy.image.index import Index
+from jiffy.image.manifest import Descriptor
+from jiffy.image.reference import parse_reference
+from jiffy.image.registry import Credentials, Registry
+from jiffy.objects.base import Digest
+from jiffy.objects.local import LocalObjects
+from jiffy.objects.sources import open_sources
+from jiffy.objects.tiers import Tiers
+
+_CACHE: Final = "~/.cache/jiffy/export"
+
+
+@click.command()
+@click.argument("image")
+@click.argument("target")
+@click.option("--compression", type=click.Choice(COMPRESSIONS), default="gzip", show_default=True)
+@click.option("--username", default="", help="For the registry; the password is read from JIFFY_REGISTRY_PASSWORD.")
+@server_options
+def push(image: str, target: str, compression: str, username: str, server: ServerAddress) -> None:
+    """Push an image to a registry, as TARGET such as registry.example.com/team/name:tag."""
+    reference = parse_reference(target.removeprefix("docker://"))
+    credentials = Credentials(username, os.environ.get("JIFFY_REGISTRY_PASSWORD", "")) if username else None
+
+    async def run() -> str:
+        async with Registry(reference, credentials, can_push=True) as registry:
+            return await _export(image, server, compression, Pushed(registry, reference.tag))
+
+    digest = asyncio.run(run())
+    click.echo(f"pushed {reference}, {digest}")
+
+
+@click.command()
+@click.argument("image")
+@click.argument("target")
+@click.option("--compression", type=click.Choice(COMPRESSIONS), default="gzip", show_default=True)
+@server_options
+def save(image: str, target: str, compression: str, server: ServerAddress) -> None:
+    """Save an image as TARGET: oci:FOLDER[:NAME], oci-archive:FILE[:NAME] or docker-archive:FILE[:NAME]."""
+    kind, _, rest = target.partition(":")
+    place, _, name = rest.partition(":")
+    path = Path(place)
+    if kind not in ("oci", "oci-archive", "docker-archive") or not place:
+        raise InvalidError(
+            f"cannot save to {target!r}", hint="write oci:FOLDER, oci-archive:FILE or docker-archive:FILE"
+        )
+    if kind == "oci":
+        asyncio.run(_export(image, server, compression, Layout(path, name)))
+    elif kind == "docker-archive":
+        asyncio.run(_export(image, server, "none", DockerArchive(path, name)))
+    else:
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            asyncio.run(_export(image, server, compression, Layout(Path(folder), name)))
+            pack_layout(Path(folder), path)
+    click.echo(f"saved {image} to {target}")
+
+
+class Pushed:
+    """A repository of a registry as the target of an export."""
+
+    def __init__(self, registry: Registry, tag: str) -> None:
+        self._registry = registry
+        self._tag = tag
+
+    async def add(self, descriptor: Descriptor, content: Path | bytes) -> None:
+        await self._registry.upload(descriptor, lambda: chunks_of(content))
+
+    async def finish(self, manifest: bytes, descriptor: Descriptor, config: bytes, layers: object) -> None:
+        await self._registry.publish(self._tag or descriptor.digest, descriptor.media_type, manifest)
+
+
+async def _export(image: str, server: ServerAddress, compression: str, target: Target) -> str:
+    told = await asyncio.to_thread(server.ask, f"/images/{image}/content")
+    exportable = Exportable(tuple(told["layers"]), told["config"], told["created_at"])
+    with _objects(server) as find, tempfile.TemporaryDirectory(dir=_scratch(server)) as folder:
+
+        def load(digest: Digest) -> Index:
+            return Index.from_file(find(digest))
+
+        def write(index: Index, path: Path) -> LayerFile:
+            return write_layer(index, find, path, compression)
+
+        with Console(stderr=True).status(f"writing {len(exportable.layers)} layers"):
+            return await export_image(exportable, load, write, Path(folder), target)
+
+
+@contextmanager
+def _objects(server: ServerAddress) -> Iterator[Callable[[Digest], Path]]:
+    """Gives the file of an object: of the server's store where it is here, else fetched to a cache."""
+    if not server.is_elsewhere:
+        yield LocalObjects(server.data.objects, server.data.incoming).path
+        return
+    data = DataDirectory(Path(_CACHE).expanduser())
+    data.create()
+    tiers = Tiers(LocalObjects(data.objects, data.incoming, durable=False), open_sources((server.url,), server.token))
+    yield tiers.ensure
+    shutil.rmtree(data.root, ignore_errors=True)
+
+
+def _scratch(server: ServerAddress) -> Any:
+    return None if server.is_elsewhere else server.data.incoming
