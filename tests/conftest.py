@@ -11,6 +11,7 @@ import pytest
 from jiffy.runtime.kernel import filesystem_of
 from tests.bases import make_base, share_images
 from tests.inventory import Inventory, await_nothing_new, take_inventory
+from tests.registries import RegistryUnderTest, run_registry
 from tests.servers import ServerUnderTest, write_program
 
 pytest_plugins = ["tests.buckets"]
@@ -100,6 +101,20 @@ class ProgramFolder:
 
     def __call__(self, text: str, name: str = "program.py") -> Path:
         return write_program(self.folder, text, name)
+
+
+@pytest.fixture(scope="session")
+def registry(disk_folder: Path) -> Iterator[RegistryUnderTest]:
+    """A registry that anybody may use."""
+    with run_registry(disk_folder / "registry") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def private_registry(disk_folder: Path) -> Iterator[RegistryUnderTest]:
+    """A registry for `somebody` with the password `sesame`."""
+    with run_registry(disk_folder / "private-registry", ("somebody", "sesame")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from jiffy.errors import CorruptError, InvalidError
 from jiffy.image.archive import import_layer
 from jiffy.image.assembly import Assembly
 from jiffy.image.change import encode_change, read_change
-from jiffy.image.compression import decompress
+from jiffy.image.compression import ERRORS, decompress
 from jiffy.image.index import encode_index
 from jiffy.image.manifest import Descriptor
 from jiffy.image.oci import OciImage
@@ -245,7 +245,10 @@ class _Hashing(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        data = self._ahead or self._source.read(len(buffer)) or b""
+        try:
+            data = self._ahead or self._source.read(len(buffer)) or b""
+        except ERRORS as error:
+            raise CorruptError("a layer cannot be decompressed", why=str(error)) from error
         taken = data[: len(buffer)]
         self._ahead = data[len(taken) :] if self._ahead else b""
         self._hash.update(taken)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Protocol, cast
 
-from jiffy.errors import InvalidError, NotFoundError
+from jiffy.errors import CorruptError, InvalidError, NotFoundError
 from jiffy.image.manifest import (
     LARGEST_CONFIG,
     LARGEST_MANIFEST,
@@ -260,8 +260,9 @@ class _Saved:
 
 
 def check_blob(descriptor: Descriptor, data: bytes) -> bytes:
+    """The bytes, if they are the blob's; CorruptError otherwise."""
     if f"sha256:{hashlib.sha256(data).hexdigest()}" != descriptor.digest:
-        raise InvalidError(f"blob {descriptor.digest} has the wrong bytes")
+        raise CorruptError(f"blob {descriptor.digest} has the wrong bytes")
     return data
 
 

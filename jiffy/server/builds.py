@@ -11,6 +11,7 @@ from modal_proto import api_pb2
 
 from jiffy.errors import JiffyError
 from jiffy.server.bells import Bells
+from jiffy.server.build_functions import BuildFunctions, require_function
 from jiffy.server.builder import Builder
 from jiffy.server.definitions import Definitions
 from jiffy.server.derivations import Derivations
@@ -35,11 +36,18 @@ class Build:
 
 class Builds:
     def __init__(
-        self, stores: Stores, definitions: Definitions, builder: Builder, derivations: Derivations, bells: Bells
+        self,
+        stores: Stores,
+        definitions: Definitions,
+        builder: Builder,
+        build_functions: BuildFunctions,
+        derivations: Derivations,
+        bells: Bells,
     ) -> None:
         self._stores = stores
         self._definitions = definitions
         self._builder = builder
+        self._build_functions = build_functions
         self._derivations = derivations
         self._bells = bells
         self._builds: dict[str, Build] = {}
@@ -93,7 +101,12 @@ class Builds:
     async def _make(self, image: StoredImage, report: Report) -> ImageContent:
         message = api_pb2.Image.FromString(image.definition)
         definition = await self._definitions.read(message, image.builder_version, image.salt)
-        return await self._builder.build(definition, report)
+        if not message.HasField("build_function"):
+            return await self._builder.build(definition, report)
+        (base,) = definition.bases.values()
+        function_id, given = require_function(image.build_function_id), message.build_function.input
+        content = await self._build_functions.run(base, function_id, given, report)
+        return await self._builder.inspect(content, report)
 
     async def _prepare_client(
         self, image: StoredImage, content: ImageContent, client_version: str, report: Report

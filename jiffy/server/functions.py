@@ -15,7 +15,6 @@ from jiffy.store.functions import StoredFunction
 from jiffy.store.stores import Stores
 
 _UNSUPPORTED = {
-    "secret_ids": "secrets",
     "volume_mounts": "volumes",
     "shared_volume_mounts": "network file systems",
     "cloud_bucket_mounts": "cloud bucket mounts",

@@ -42,13 +42,19 @@ class Images:
     async def _find(self, identity: str, request: api_pb2.ImageGetOrCreateRequest, caller: Caller) -> StoredImage:
         """The latest image of a definition, unless it is to be built anew."""
         anew = request.force_build or request.ignore_cache
-        if not anew and (found := await self._stores.images.find(identity)) is not None:
+        if not anew and (found := await self._stores.images.find(identity)) is not None and found.content is not None:
             return found
         salt = caller.new_id("im") if anew else ""
-        image_id = derived_id("im", identity, salt)
-        definition = request.image.SerializeToString(deterministic=True)
-        await self._stores.images.add(StoredImage(image_id, request.builder_version, definition, identity, salt))
-        return await self._stores.images.get(image_id)
+        image = StoredImage(
+            image_id=derived_id("im", identity, salt),
+            builder_version=request.builder_version,
+            definition=request.image.SerializeToString(deterministic=True),
+            identity=identity,
+            salt=salt,
+            build_function_id=request.build_function_id,
+        )
+        await self._stores.images.add(image)
+        return await self._stores.images.get(image.image_id)
 
     async def image_from_id(self, request: api_pb2.ImageFromIdRequest, caller: Caller) -> api_pb2.ImageFromIdResponse:
         image = await self._stores.images.get(request.image_id)

@@ -7,7 +7,7 @@ from typing import Final
 from modal_proto import api_pb2
 
 from jiffy.core.actions import LaunchContainer, Resources
-from jiffy.errors import NotFoundError
+from jiffy.errors import NotFoundError, UnsupportedError
 from jiffy.server.derivations import Derivations
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.packs import Packs
@@ -31,26 +31,48 @@ class Launches:
 
     async def prepare(self, pool: Pool, task_id: str) -> LaunchContainer:
         """Raises a JiffyError that says why the container cannot be launched."""
-        image = await self._stores.images.get(pool.definition.image_id)
-        if image.content is None:
-            raise NotFoundError(f"image {image.image_id} was never finished")
+        image, content = await self._image(pool.definition)
         arguments = await self._arguments(pool, task_id)
-        layers = await self._layers(pool.definition, image, image.content)
+        layers = await self._layers(pool.definition, image, content)
         function = f"{pool.definition.module_name}.{pool.definition.function_name}"
-        advice = await self._profiles.advise(task_id, Start(function, image.image_id, image.content.python, layers))
+        advice = await self._profiles.advise(task_id, Start(function, image.image_id, content.python, layers))
         return LaunchContainer(
             task_id=task_id,
             layers=tuple([await self._derivations.erofs_image(layer) for layer in layers]),
-            argv=(*image.content.entrypoint, "python", "-m", "modal._container_entrypoint"),
-            environment=self._environment(pool, task_id, image.content),
-            working_directory=image.content.working_directory or _HOME,
+            argv=(*content.entrypoint, "python", "-m", "modal._container_entrypoint"),
+            environment={
+                **self._environment(pool, task_id, content),
+                **await self.secrets(pool.definition),
+            },
+            working_directory=content.working_directory or _HOME,
             files={_ARGUMENTS: arguments.SerializeToString()},
             resources=Resources(pool.settings.memory_limit_bytes, pool.settings.cpu_limit_millis),
             profile=self._packs.find(advice.profile) if advice.is_settled else advice.profile,
             catalogues=() if advice.is_known else tuple([await self._derivations.catalogue(layer) for layer in layers]),
             chunk_maps=tuple([await self._derivations.chunk_map(layer) for layer in layers]),
             record=advice.record,
+            capture=pool.definition.is_builder_function,
         )
+
+    async def layers(self, definition: api_pb2.Function) -> tuple[str, ...]:
+        """The indexes of a function's containers, bottom first: those of its image come first."""
+        image, content = await self._image(definition)
+        return await self._layers(definition, image, content)
+
+    async def secrets(self, definition: api_pb2.Function) -> dict[str, str]:
+        """The variables of a function's secrets; of several with one name, the last counts."""
+        found = [await self._stores.secrets.get(secret_id) for secret_id in definition.secret_ids]
+        return {name: value for secret in found for name, value in secret.variables.items()}
+
+    async def _image(self, definition: api_pb2.Function) -> tuple[StoredImage, ImageContent]:
+        image = await self._stores.images.get(definition.image_id)
+        if image.content is None:
+            raise NotFoundError(f"image {image.image_id} was never finished")
+        if not image.content.python:
+            raise UnsupportedError(
+                f"image {image.image_id} has no Python", hint='a function needs one: add_python="3.12" brings it'
+            )
+        return image, image.content
 
     async def _layers(self, definition: api_pb2.Function, image: StoredImage, content: ImageContent) -> tuple[str, ...]:
         """Bottom first: the image, the client's dependencies, the client, the program's files in one layer."""

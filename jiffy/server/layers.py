@@ -46,13 +46,19 @@ class Layers:
         return self._objects.read(entry.digest).decode(errors="replace")
 
     def add_change(
-        self, layers: tuple[Digest, ...], change: Digest, ignored: Collection[bytes], dropped: Collection[bytes]
+        self,
+        layers: tuple[Digest, ...],
+        change: Digest,
+        ignored: Collection[bytes],
+        dropped: Collection[bytes],
+        above: tuple[Digest, ...] = (),
     ) -> tuple[Digest, ...]:
-        """The layers after a container's change. `ignored` are its mount points; what is at or below one of `dropped` was
-        not its own."""
+        """The layers after a container's change. It ran with the layers `above` on top, which are not part of the result;
+        nor is what lies at or below one of `dropped`. `ignored` are its mount points."""
         tree = self.tree(layers)
-        read = read_change(self._objects.read(change))
-        applied = apply_change(tree, _without(read, dropped), ignored)
+        read = _without(read_change(self._objects.read(change)), dropped)
+        applied = apply_change(self.tree((*layers, *above)), read, ignored)
+        applied.hidden = {path for path in applied.hidden if tree.lookup(path) is not None}
         if not applied.hidden and not _is_news(tree, applied.entries):
             return layers
         return self._stack(layers, applied)

@@ -67,6 +67,9 @@ class Scheduler:
             pool = self._pools.setdefault(function_id, pool)
         return pool
 
+    def peek_pool(self, function_id: str) -> Pool | None:
+        return self._pools.get(function_id)
+
     def forget_pool(self, function_id: str) -> None:
         """The function was defined anew; its next container uses the new definition."""
         if (pool := self._pools.get(function_id)) is not None and not pool.tasks:

@@ -30,6 +30,7 @@ from jiffy.server.bases import Bases
 from jiffy.server.bells import Bells
 from jiffy.server.blobs import Blobs
 from jiffy.server.bridges import Bridges
+from jiffy.server.build_functions import BuildFunctions
 from jiffy.server.builder import Builder
 from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller, read_caller
@@ -162,9 +163,11 @@ def _assemble(
     scheduler = Scheduler(stores, workers, launches.prepare, bells)
     steps = Steps(workers)
     definitions = Definitions(stores, objects, tokens.key.encode())
-    workshop = Workshop(Layers(objects), derivations, steps, Additions(objects), make_offer(options.offers))
+    layers = Layers(objects)
+    workshop = Workshop(layers, derivations, steps, Additions(objects), make_offer(options.offers))
     builder = Builder(workshop, Bases(stores, derivations, objects, data, options.registry_mirrors), objects)
-    builds = Builds(stores, definitions, builder, derivations, bells)
+    build_functions = BuildFunctions(stores, scheduler, launches, layers, bells)
+    builds = Builds(stores, definitions, builder, build_functions, derivations, bells)
     blobs = Blobs(stores, objects)
     apps = Apps(stores, scheduler, builds, bells, listeners.http_url)
     nouns: list[object] = [
@@ -181,7 +184,9 @@ def _assemble(
         blobs,
     ]
     bridges = Bridges(stores, nouns, lambda: public_application(blobs))
-    workers.listener = WorkerEvents(stores, scheduler, bells, profiles, steps, bridges.open, bridges.close)
+    workers.listener = WorkerEvents(
+        stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close
+    )
 
     collection = Collection(stores.references, objects)
 

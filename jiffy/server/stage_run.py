@@ -244,14 +244,15 @@ class StageRun:
         check_outcome(outcome)
         if outcome.reason is not ExitReason.FINISHED or outcome.exit_code:
             raise explain_failure(command, outcome, lines)
-        after = await asyncio.to_thread(self._add_change, launch, outcome.change, bound.targets)
+        after = await asyncio.to_thread(self._add_change, launch, outcome.change, bound)
         return {"index": after[-1], "layers": " ".join(after)}
 
-    def _add_change(self, order: LaunchContainer, change: Digest, bound: Sequence[str]) -> tuple[Digest, ...]:
+    def _add_change(self, order: LaunchContainer, change: Digest, bound: _Bound) -> tuple[Digest, ...]:
         folders = [*[cache.target for cache in order.caches], *[mount.target for mount in order.temporary]]
-        mounts = [*_ALWAYS_MOUNTED, *order.files, *bound, *folders]
+        mounts = [*_ALWAYS_MOUNTED, *order.files, *bound.targets, *folders]
         ignored = [_bytes(path) for path in mounts]
-        return self.workshop.layers.add_change(self.content.layers, change, ignored, [_bytes(path) for path in bound])
+        dropped = [_bytes(path) for path in bound.targets]
+        return self.workshop.layers.add_change(self.content.layers, change, ignored, dropped, bound.layers)
 
     async def _order(self, command: Command, tree: Tree) -> LaunchContainer:
         """All of the order that is part of what the step means: not its layers, nor what this host offers."""

@@ -21,7 +21,8 @@ CloseBridge = Callable[[str], Awaitable[None]]
 
 
 class WorkerEvents:
-    """`open_bridge` starts to listen where a worker's containers are, `close_bridge` ends it."""
+    """`hear` takes all that is new. `open_bridge` starts to listen where a worker's containers are, `close_bridge` ends
+    it."""
 
     def __init__(
         self,
@@ -30,6 +31,7 @@ class WorkerEvents:
         bells: Bells,
         profiles: Profiles,
         steps: Steps,
+        hear: Callable[[Event], None],
         open_bridge: OpenBridge,
         close_bridge: CloseBridge,
     ) -> None:
@@ -38,6 +40,7 @@ class WorkerEvents:
         self._bells = bells
         self._profiles = profiles
         self._steps = steps
+        self._hear = hear
         self._open_bridge = open_bridge
         self._close_bridge = close_bridge
 
@@ -68,7 +71,8 @@ class WorkerEvents:
         await self._scheduler.containers_lost([task.task_id for task in live if task.worker_id == worker_id])
 
     async def events_arrived(self, worker_id: str, events: Sequence[tuple[int, Event]]) -> None:
-        fresh = await self._stores.tasks.apply(worker_id, events)
+        silent = {task_id for _, event in events if self._builds_image(task_id := getattr(event, "task_id", ""))}
+        fresh = await self._stores.tasks.apply(worker_id, events, silent)
         tasks = {getattr(event, "task_id", "") for event in fresh}
         for task_id in tasks:
             task = self._scheduler.peek_task(task_id)
@@ -76,9 +80,16 @@ class WorkerEvents:
                 self._bells.ring(task.app_id)
         for event in fresh:
             self._steps.heard(event)
+            self._hear(event)
             if isinstance(event, StartRecorded):
                 await self._profiles.record(event.task_id, event.objects)
         for _, event in events:  # also one that was recorded before: the last server may have died before it acted
             if isinstance(event, ContainerExited):
                 self._profiles.forget(event.task_id)
                 await self._scheduler.container_exited(event)
+
+    def _builds_image(self, task_id: str) -> bool:
+        """Such a container's output is the image's, and may hold secrets that are to be left out."""
+        task = self._scheduler.peek_task(task_id)
+        pool = self._scheduler.peek_pool(task.function_id) if task is not None else None
+        return pool is not None and pool.definition.is_builder_function

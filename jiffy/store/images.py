@@ -45,14 +45,16 @@ class ImageContent:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """`identity` is the same for definitions that mean the same; a `salt` tells apart those that were built anew. `content`
-    is None until the image was made. `created_at`: seconds since the epoch."""
+    """`identity` is the same for definitions that mean the same; a `salt` tells apart those that were built anew.
+    `build_function_id` is of a function that builds it, empty for none. `content` is None until the
+    image was made. `created_at`: seconds since the epoch."""
 
     image_id: str
     builder_version: str
     definition: bytes
     identity: str = ""
     salt: str = ""
+    build_function_id: str = ""
     content: ImageContent | None = None
     created_at: float = 0.0
 
@@ -62,13 +64,24 @@ class Images:
         self._database = database
 
     async def add(self, image: StoredImage) -> None:
-        """Add one that is to be made; nothing happens when it is there."""
+        """Add one that is to be made; of one that is there, the definition is replaced: its ids may have come to mean
+        something that is gone."""
 
         def work(connection: Connection) -> None:
             connection.execute(
-                """INSERT OR IGNORE INTO images (image_id, builder_version, definition, identity, salt, created_at)
-                VALUES (?,?,?,?,?,?)""",
-                (image.image_id, image.builder_version, image.definition, image.identity, image.salt, time.time()),
+                """INSERT INTO images
+                (image_id, builder_version, definition, identity, salt, build_function_id, created_at)
+                VALUES (?,?,?,?,?,?,?) ON CONFLICT (image_id) DO UPDATE
+                SET definition=excluded.definition, build_function_id=excluded.build_function_id""",
+                (
+                    image.image_id,
+                    image.builder_version,
+                    image.definition,
+                    image.identity,
+                    image.salt,
+                    image.build_function_id,
+                    time.time(),
+                ),
             )
 
         await self._database.write(work)
@@ -143,6 +156,7 @@ def _image(row: Row) -> StoredImage:
         definition=row["definition"],
         identity=row["identity"],
         salt=row["salt"],
+        build_function_id=row["build_function_id"],
         content=_content(row["content"]),
         created_at=row["created_at"],
     )

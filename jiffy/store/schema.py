@@ -160,6 +160,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 
     ALTER TABLE images ADD COLUMN identity TEXT NOT NULL DEFAULT '';
     ALTER TABLE images ADD COLUMN salt TEXT NOT NULL DEFAULT '';
+    ALTER TABLE images ADD COLUMN build_function_id TEXT NOT NULL DEFAULT '';
     CREATE INDEX images_of_identity ON images (identity, created_at);
 
     CREATE TABLE image_names (

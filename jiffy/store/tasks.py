@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from sqlite3 import Connection, Row
 
@@ -88,14 +88,18 @@ class Tasks:
 
         return await self._database.write(work)
 
-    async def apply(self, worker_id: str, events: Sequence[tuple[int, Event]]) -> list[Event]:
-        """Record (sequence, event) pairs in one transaction; gives back those that are new, in order."""
+    async def apply(
+        self, worker_id: str, events: Sequence[tuple[int, Event]], silent: Collection[str] = ()
+    ) -> list[Event]:
+        """Record (sequence, event) pairs in one transaction; gives back those that are new, in order. The output of `silent`
+        tasks is not recorded."""
 
         def work(connection: Connection) -> list[Event]:
             last = _last_sequence(connection, worker_id)
             fresh = [(sequence, event) for sequence, event in events if sequence > last]
             for _, event in fresh:
-                _record(connection, event)
+                if not (isinstance(event, LogWritten) and event.task_id in silent):
+                    _record(connection, event)
             if fresh:
                 connection.execute("INSERT OR REPLACE INTO acknowledged_events VALUES (?,?)", (worker_id, fresh[-1][0]))
             return [event for _, event in fresh]

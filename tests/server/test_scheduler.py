@@ -12,7 +12,7 @@ import pytest
 from modal_proto import api_pb2
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
-from jiffy.core.events import ContainerExited, ExitReason, WorkerConnected
+from jiffy.core.events import ContainerExited, Event, ExitReason, WorkerConnected
 from jiffy.core.placement import Need, Refusal
 from jiffy.image.index import Index
 from jiffy.objects.local import LocalObjects
@@ -69,7 +69,7 @@ class House:
         profiles = Profiles(self.stores.profiles, LocalObjects(self.path.parent, self.path.parent), _no_index)
         self.scheduler = Scheduler(self.stores, self.workforce, self._prepare, bells)
         self.events = WorkerEvents(
-            self.stores, self.scheduler, bells, profiles, Steps(self.workforce), _nothing, _nothing
+            self.stores, self.scheduler, bells, profiles, Steps(self.workforce), _ignore, _nothing, _nothing
         )
 
     async def close(self) -> None:
@@ -115,6 +115,10 @@ class House:
 
 def _no_index(digest: str) -> Index:
     raise AssertionError("nothing is launched for real")
+
+
+def _ignore(event: Event) -> None:
+    pass
 
 
 async def _nothing(subject: object) -> None: ...
