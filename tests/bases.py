@@ -6,10 +6,11 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
 from pathlib import Path
 
 from jiffy.store.stores import open_stores
-from tests.servers import ServerUnderTest, write_program
+from tests.servers import JIFFY, ServerUnderTest, write_program
 
 _PROGRAM = """
     import modal
@@ -29,6 +30,13 @@ def make_base(server: ServerUnderTest, folder: Path) -> None:
     """Have a server make its base image, if it has not: any program makes it do so."""
     if not _made(server.data.database):
         assert server.run(write_program(folder, _PROGRAM, "warm.py")).code == 0
+
+
+def find_base_image(server: ServerUnderTest) -> str:
+    """The id of the image that is only the base."""
+    command = [*JIFFY, "image", "list", "--json", "--data", str(server.data.root)]
+    listed = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    return next(str(each["image_id"]) for each in listed if each["python"] == "3.11" and each["layers"] == 1)
 
 
 def share_images(source: ServerUnderTest, target: ServerUnderTest) -> None:

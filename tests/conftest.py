@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from jiffy.runtime.kernel import filesystem_of
-from tests.bases import make_base, share_images
+from tests.bases import find_base_image, make_base, share_images
 from tests.inventory import Inventory, await_nothing_new, take_inventory
+from tests.oci import LayoutWriter
 from tests.registries import RegistryUnderTest, run_registry
-from tests.servers import ServerUnderTest, write_program
+from tests.servers import JIFFY, ServerUnderTest, write_program
 
 pytest_plugins = ["tests.buckets"]
 
@@ -115,6 +117,29 @@ def private_registry(disk_folder: Path) -> Iterator[RegistryUnderTest]:
     """A registry for `somebody` with the password `sesame`."""
     with run_registry(disk_folder / "private-registry", ("somebody", "sesame")) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def python_layout(server: ServerUnderTest, disk_folder: Path) -> LayoutWriter:
+    """A layout whose image `base` is a Debian with Python, as other tools would have made it."""
+    folder = disk_folder / "python-layout"
+    folder.mkdir()
+    make_base(server, folder)
+    name, saved = find_base_image(server), folder / "saved"
+    command = ["image", "save", name, f"oci:{saved}", "--compression", "none", "--data", str(server.data.root)]
+    subprocess.run([*JIFFY, *command], check=True, capture_output=True)
+    layer = max((saved / "blobs/sha256").iterdir(), key=lambda path: path.stat().st_size)
+    layout = LayoutWriter(folder / "layout")
+    settings = {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin", "FROM_IMAGE=yes"], "WorkingDir": "/srv", "Cmd": ["python"]}
+    layout.image([layer.read_bytes()], settings, name="base", compression="zstd")
+    return layout
+
+
+@pytest.fixture(scope="session")
+def python_image(registry: RegistryUnderTest, python_layout: LayoutWriter) -> str:
+    """The reference of that image in a registry."""
+    registry.copy(f"oci:{python_layout.root}:base", "example/python:1")
+    return f"{registry.host}/example/python:1"
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from modal_proto import api_pb2
 
@@ -19,6 +20,8 @@ from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.stores import Stores
 
 logger = logging.getLogger(__name__)
+
+_LAST_WITH_DEPENDENCIES: Final = "2024.10"
 
 Report = Callable[[str], None]
 
@@ -111,7 +114,9 @@ class Builds:
     async def _prepare_client(
         self, image: StoredImage, content: ImageContent, client_version: str, report: Report
     ) -> None:
-        """What containers of the image will need, so that their first start does not wait for it."""
+        """What containers of the image will need, so that their first start does not wait for it. Earlier builders install
+        what the client imports in the image itself."""
         if content.python:
             await self._derivations.client_layer(client_version, content, report)
-            await self._derivations.dependencies_layer(image.builder_version, client_version, content, report)
+            if image.builder_version > _LAST_WITH_DEPENDENCIES:
+                await self._derivations.dependencies_layer(image.builder_version, client_version, content, report)

@@ -10,6 +10,7 @@ from jiffy.core.actions import LaunchContainer, Resources
 from jiffy.errors import NotFoundError, UnsupportedError
 from jiffy.server.derivations import Derivations
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
+from jiffy.server.layers import without_repeats
 from jiffy.server.packs import Packs
 from jiffy.server.pools import Pool
 from jiffy.server.profiles import Profiles, Start
@@ -88,7 +89,7 @@ class Launches:
             layers = (*layers, await self._derivations.graft_layer(layers, layer))
         if files:
             layers = (*layers, await self._derivations.graft_layer(layers, await self._derivations.merge_layers(files)))
-        return layers
+        return without_repeats(layers)
 
     async def _mount_layers(
         self, definition: api_pb2.Function, content: ImageContent

@@ -7,6 +7,7 @@ that had it upwards become one.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from jiffy.image.change import Applied, Change, apply_change, flatten, is_hidden, read_change
@@ -73,13 +74,13 @@ class Layers:
 
     def _stack(self, layers: tuple[Digest, ...], applied: Applied) -> tuple[Digest, ...]:
         if not applied.hidden:
-            return self._compact((*layers, self.put(applied.entries)))
+            return self._compact(without_repeats((*layers, self.put(applied.entries))))
         lowest = next(
             number
             for number, layer in enumerate(layers)
             if any(self._load(layer).lookup(path) is not None for path in applied.hidden)
         )
-        return (*layers[:lowest], self.put(flatten(self.tree(layers[lowest:]), applied)))
+        return without_repeats((*layers[:lowest], self.put(flatten(self.tree(layers[lowest:]), applied))))
 
     def _compact(self, layers: tuple[Digest, ...]) -> tuple[Digest, ...]:
         """Where there are too many, the two neighbours that have least become one."""
@@ -87,11 +88,16 @@ class Layers:
             sizes = [len(self._load(layer)) for layer in layers]
             first = min(range(len(layers) - 1), key=lambda number: sizes[number] + sizes[number + 1])
             merged = self.put(self.tree(layers[first : first + 2]))
-            layers = (*layers[:first], merged, *layers[first + 2 :])
+            layers = without_repeats((*layers[:first], merged, *layers[first + 2 :]))
         return layers
 
     def _load(self, digest: Digest) -> Index:
         return Index.from_file(self._objects.path(digest))
+
+
+def without_repeats(layers: Sequence[Digest]) -> tuple[Digest, ...]:
+    """Each layer where it comes last. Further down nothing of it is seen, and overlayfs refuses one that is there twice."""
+    return tuple(reversed(dict.fromkeys(reversed(layers))))
 
 
 def _without(change: Change, dropped: Collection[bytes]) -> Change:
@@ -101,13 +107,14 @@ def _without(change: Change, dropped: Collection[bytes]) -> Change:
 
 
 def _is_news(tree: Tree, entries: Iterable[Entry]) -> bool:
-    """Whether entries are more than folders that were there before, as they were."""
-    return any(not _is_same_folder(entry, tree.lookup(entry.path)) for entry in entries)
+    """Whether entries are more than what was there before."""
+    return any(not _is_same(entry, tree.lookup(entry.path)) for entry in entries)
 
 
-def _is_same_folder(entry: Entry, below: Entry | None) -> bool:
-    return (
-        below is not None
-        and entry.kind is below.kind is Kind.DIRECTORY
-        and (entry.mode, entry.uid, entry.gid, entry.xattrs) == (below.mode, below.uid, below.gid, below.xattrs)
-    )
+def _is_same(entry: Entry, below: Entry | None) -> bool:
+    """A folder may have been touched; of a file, other names do not count."""
+    if below is None or entry.kind is not below.kind:
+        return False
+    if entry.kind is Kind.DIRECTORY:
+        return replace(entry, mtime_ns=0) == replace(below, mtime_ns=0)
+    return replace(entry, link=0) == replace(below, link=0)

@@ -36,7 +36,7 @@ from jiffy.objects.base import Digest
 from jiffy.server.additions import Additions
 from jiffy.server.definitions import CONTEXT_TIME_NS, Definition
 from jiffy.server.derivations import Derivations
-from jiffy.server.layers import Layers
+from jiffy.server.layers import Layers, without_repeats
 from jiffy.server.offers import Offer, read_release
 from jiffy.server.step_output import OutputLines, explain_failure
 from jiffy.server.steps import Hear, Steps, check_outcome
@@ -231,7 +231,7 @@ class StageRun:
     async def _run_step(self, command: Command, order: LaunchContainer, tree: Tree) -> dict[str, str]:
         lines = OutputLines(self.report, self.definition.secrets.values())
         bound = await self._bound_layer(command)
-        layers = (*self.content.layers, *bound.layers)
+        layers = without_repeats((*self.content.layers, *bound.layers))
         launch = replace(
             order,
             layers=tuple([await self.workshop.derivations.erofs_image(layer) for layer in layers]),
