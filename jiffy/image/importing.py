@@ -86,6 +86,21 @@ class KnownLayers:
         temporary.write_text(change)
         temporary.rename(self._path(layer))
 
+    def objects(self, since: float) -> set[Digest]:
+        """All that layers need which were used since a time."""
+        found: set[Digest] = set()
+        for path in self._folder.iterdir():
+            if path.stat().st_mtime >= since and self._objects.has(change := path.read_text()):
+                found.add(change)
+                found.update(entry.digest for entry in read_change(self._objects.read(change)).entries if entry.digest)
+        return found
+
+    def forget(self, before: float) -> None:
+        """Drop what was not used since a time."""
+        for path in self._folder.iterdir():
+            if path.stat().st_mtime < before:
+                path.unlink(missing_ok=True)
+
     def _path(self, layer: str) -> Path:
         return self._folder / layer.removeprefix("sha256:")
 

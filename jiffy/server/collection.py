@@ -16,6 +16,7 @@ from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
 from jiffy.errors import InvalidError, JiffyError
+from jiffy.image.importing import KnownLayers
 from jiffy.image.index import Index
 from jiffy.objects.local import LocalObjects
 from jiffy.store.references import Made, References, ReferenceStore
@@ -25,6 +26,9 @@ logger = logging.getLogger(__name__)
 GRACE_SECONDS: Final = 24 * 3600.0
 LEAST_GRACE_SECONDS: Final = 300.0
 BLOB_SECONDS: Final = 7 * 24 * 3600.0
+BUILD_SECONDS: Final = 30 * 24 * 3600.0
+"""How long the steps of builds and the layers of imports are kept for later ones, where no image has them."""
+
 _INTERVAL_SECONDS: Final = 6 * 3600.0
 
 
@@ -40,9 +44,10 @@ class Collected:
 
 
 class Collection:
-    def __init__(self, references: ReferenceStore, objects: LocalObjects) -> None:
+    def __init__(self, references: ReferenceStore, objects: LocalObjects, layers: KnownLayers) -> None:
         self._references = references
         self._objects = objects
+        self._layers = layers
         self._lock = asyncio.Lock()
 
     async def run_forever(self) -> None:
@@ -60,22 +65,31 @@ class Collection:
             now = time.time()
             blobs_since = now - max(grace, BLOB_SECONDS)
             references = await self._references.read(blobs_since)
-            marked, dead = await asyncio.to_thread(self._mark, references)
+            builds_since = now - max(grace, BUILD_SECONDS)
+            marked, dead = await asyncio.to_thread(self._mark, references, builds_since)
+            if not dry_run:
+                await asyncio.to_thread(self._layers.forget, builds_since)
             if not dry_run:
                 old = [made.name for made in dead if made.created_at < now - grace]
                 await self._references.forget(now - grace, blobs_since, old)
             return await asyncio.to_thread(self._sweep, marked, now - grace, dry_run)
 
-    def _mark(self, references: References) -> tuple[set[str], list[Made]]:
+    def _mark(self, references: References, builds_since: float) -> tuple[set[str], list[Made]]:
         """What is to be kept, and what was made of things that are not."""
         marked = set(references.objects)
-        for index in references.indexes:
+        steps = [step for step in references.steps if step.created_at >= builds_since]
+        for index in (*references.indexes, *(layer for step in steps for layer in step.of)):
             self._mark_index(index, marked)
-        waiting = references.derived
+        marked.update(self._layers.objects(builds_since))
+        old = [step for step in references.steps if step.created_at < builds_since]
+        return marked, [*self._mark_derived(references.derived, marked), *old]
+
+    def _mark_derived(self, waiting: list[Made], marked: set[str]) -> list[Made]:
+        """Mark what was made of what is marked; gives the rest."""
         while True:
             live = {made.name: made for made in waiting if marked.issuperset(made.of)}
             if not live:
-                return marked, waiting
+                return waiting
             for made in live.values():
                 self._mark_made(made, marked)
             waiting = [made for made in waiting if made.name not in live]

@@ -20,6 +20,7 @@ from grpclib.server import Server
 
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnauthenticatedError
+from jiffy.image.importing import KnownLayers
 from jiffy.objects.cloud import CloudObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.mirror import Mirror
@@ -188,7 +189,7 @@ def _assemble(
         stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close
     )
 
-    collection = Collection(stores.references, objects)
+    collection = Collection(stores.references, objects, KnownLayers(data.layers, objects))
 
     async def check_token(token: str) -> bool:
         token_id, _, secret = token.partition(":")

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from sqlite3 import Connection
+from typing import Final
 
 from modal_proto import api_pb2
 
 from jiffy.store.database import Database
 from jiffy.store.mounts import CLIENT_REFERENCE
 
-_DERIVED = ("merge/", "graft/", "erofs/", "catalogue/", "chunks/", "chunk-list/", "pack/")
+_DERIVED = ("merge/", "graft/", "erofs/", "catalogue/", "chunks/", "chunk-list/", "pack/", "inspection/")
+_STEP: Final = "step/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +29,13 @@ class Made:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """`indexes` are kept with all that they list, `objects` by themselves, `derived` as long as what they were made of."""
+    """`indexes` are kept with all that they list, `objects` by themselves, `derived` as long as what they were made of.
+    `steps` are those of builds, each with the indexes of its result."""
 
     indexes: set[str] = field(default_factory=set)
     objects: set[str] = field(default_factory=set)
     derived: list[Made] = field(default_factory=list)
+    steps: list[Made] = field(default_factory=list)
 
 
 class ReferenceStore:
@@ -77,7 +81,10 @@ def _read_images(connection: Connection, found: References) -> None:
 def _read_made(connection: Connection, found: References) -> None:
     for row in connection.execute("SELECT * FROM made_indexes"):
         content = json.loads(row["content"])
-        if row["name"].startswith(_DERIVED):
+        if row["name"].startswith(_STEP):
+            layers = tuple(content["layers"].split())
+            found.steps.append(Made(row["name"], content["index"], layers, row["created_at"]))
+        elif row["name"].startswith(_DERIVED):
             of = tuple(content.get("of", "").split()) or (row["name"].partition("/")[2],)
             found.derived.append(Made(row["name"], content["index"], of, row["created_at"], content.get("beside", "")))
         else:

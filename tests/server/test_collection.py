@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import os
 import time
+from pathlib import Path
 
 import pytest
 from modal_proto import api_pb2
 
+from jiffy.image.change import Change, encode_change
+from jiffy.image.importing import KnownLayers
 from jiffy.image.index import Entry, Kind, encode_index
 from jiffy.objects.local import LocalObjects
 from jiffy.server.collection import Collected, Collection
@@ -23,8 +26,14 @@ LONG_AGO = 30 * 24 * HOUR
 
 
 @pytest.fixture
-def collection(stores: Stores, objects: LocalObjects) -> Collection:
-    return Collection(stores.references, objects)
+def layers(tmp_path: Path, objects: LocalObjects) -> KnownLayers:
+    (tmp_path / "layers").mkdir()
+    return KnownLayers(tmp_path / "layers", objects)
+
+
+@pytest.fixture
+def collection(stores: Stores, objects: LocalObjects, layers: KnownLayers) -> Collection:
+    return Collection(stores.references, objects, layers)
 
 
 def put(objects: LocalObjects, text: str) -> str:
@@ -146,6 +155,45 @@ async def test_bases_and_profiles_stay(collection: Collection, stores: Stores, o
     await stores.profiles.put("python/3.11", put(objects, "profile"))
     await age(stores)
     assert (await collection.run()).kept == 3
+
+
+async def test_steps_of_builds_stay_for_a_month_and_as_long_as_an_image_has_them(
+    collection: Collection, stores: Stores, objects: LocalObjects
+) -> None:
+    layer = put_index(objects, put(objects, "written by a step"))
+    of_image = put_index(objects, put(objects, "in an image"))
+    for name, made in (("step/a", layer), ("step/b", of_image)):
+        await stores.images.remember_made(name, {"index": made, "layers": made})
+    assert (await collection.run()).removed == 0
+    await stores.images.add(StoredImage("im-1", "2025", b""))
+    await stores.images.complete("im-1", ImageContent(layers=(of_image,), python="", python_version_info=""))
+    await age(stores)
+    assert (await collection.run()).removed == 2
+    assert objects.has(of_image) and not objects.has(layer)
+    assert await stores.images.find_made("step/a") is None
+
+
+async def test_imported_layers_stay_for_a_month_since_they_were_used(
+    collection: Collection, objects: LocalObjects, layers: KnownLayers, tmp_path: Path
+) -> None:
+    content = put(objects, "of a layer")
+    change = objects.put(encode_change(Change([Entry(b"/x", Kind.FILE, 0o644, size=10, digest=content)])))
+    layers.remember("sha256:aa", change)
+    os.utime(objects.path(change), (1, 1))
+    assert (await collection.run()).removed == 0
+    os.utime(tmp_path / "layers/aa", (1, 1))
+    os.utime(objects.path(change), (1, 1))
+    assert (await collection.run()).removed == 2
+    assert layers.find("sha256:aa") is None
+
+
+async def test_what_an_images_python_said_is_no_index(
+    collection: Collection, stores: Stores, objects: LocalObjects
+) -> None:
+    layer, answer = put_index(objects), put(objects, "{}")
+    await stores.images.remember_made("base/x", {"index": layer})
+    await stores.images.remember_made("inspection/x", {"index": answer, "of": layer})
+    assert (await collection.run()).removed == 0
 
 
 async def test_a_blob_stays_for_a_week_or_as_long_as_an_input_waits_for_it(

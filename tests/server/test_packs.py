@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 
+from jiffy.image.importing import KnownLayers
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.pack import read_packed_profile
 from jiffy.objects.profile import encode_profile, whole
@@ -62,10 +63,10 @@ async def test_it_is_kept_as_long_as_its_profile(stores: Stores, objects: LocalO
     await stores.database.write(lambda connection: connection.execute("UPDATE made_indexes SET created_at=1"))
     for digest in objects:
         os.utime(objects.path(digest), (time.time() - 10**7,) * 2)
-    await Collection(stores.references, objects).run()
+    await Collection(stores.references, objects, KnownLayers(objects.incoming, objects)).run()
     assert set(objects) == {profile, packed, pack.data}
     await stores.database.write(lambda connection: connection.execute("DELETE FROM profiles"))
     for digest in objects:
         os.utime(objects.path(digest), (time.time() - 10**7,) * 2)
-    await Collection(stores.references, objects).run()
+    await Collection(stores.references, objects, KnownLayers(objects.incoming, objects)).run()
     assert list(objects) == []
