@@ -107,6 +107,38 @@ def pull_and_run(folder: Path, port: int, argv: Sequence[str]) -> Pulled:
     return Pulled((pulled - started) * 1000, (time.perf_counter() - pulled) * 1000)
 
 
+class Storage:
+    """Podman's own place for images, empty at first; the caller deletes it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / f"storage-{time.monotonic_ns()}"
+        roots = ("--root", str(self._folder / "root"), "--runroot", str(self._folder / "run"))
+        self._podman = ("podman", *roots, "--storage-driver", "overlay", "--cgroup-manager", "cgroupfs")
+
+    def pull(self, image: str) -> float:
+        """Seconds."""
+        started = time.perf_counter()
+        _run_apart(self._folder, *self._podman, "pull", "--quiet", "--tls-verify=false", image)
+        return time.perf_counter() - started
+
+    def build(self, folder: Path, tag: str) -> tuple[float, str]:
+        """Seconds, and what the steps printed. Steps have the host's network and certificates."""
+        started = time.perf_counter()
+        certificates = "/etc/ssl/certs:/etc/ssl/certs:ro"
+        options = (
+            "--isolation=chroot",
+            "--network=host",
+            "--no-cache",
+            "--layers",
+            "--volume",
+            certificates,
+            "-t",
+            tag,
+        )
+        output = _run_apart(self._folder, *self._podman, "build", *options, *_LIMITS, str(folder))
+        return time.perf_counter() - started, output
+
+
 def _pack(layer: Path, blobs: Path) -> tuple[str, dict[str, object]]:
     """The digest of the layer as a tar archive, and the description of it compressed."""
     archive, compressed = blobs.parent / "layer.tar", blobs.parent / "layer.tar.gz"
@@ -132,8 +164,8 @@ def _put(data: bytes, kind: str, blobs: Path) -> dict[str, object]:
     return {"mediaType": kind, "digest": f"sha256:{digest}", "size": len(data)}
 
 
-def _run_apart(storage: Path, *command: str) -> None:
-    """Where its mounts are its own, and crun finds a layout of control groups that it likes."""
+def _run_apart(storage: Path, *command: str) -> str:
+    """What it printed. Where its mounts are its own, and crun finds a layout of control groups that it likes."""
     scratch = storage / "groups"
     scratch.mkdir(parents=True, exist_ok=True)
 
@@ -141,7 +173,9 @@ def _run_apart(storage: Path, *command: str) -> None:
         private_mount_namespace()
         hide_empty_hierarchy(scratch)
 
-    _check(command, subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=enter))
+    done = subprocess.run(command, capture_output=True, text=True, check=False, preexec_fn=enter)
+    _check(command, done)
+    return done.stdout + done.stderr
 
 
 def _run(*command: str) -> None:

@@ -60,6 +60,20 @@ def fs(names: tuple[str, ...], data: Path, samples: int, smoke: bool, as_json: b
 
 
 @bench.command()
+@_measure_options
+def build(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
+    """Builds of images."""
+    _run(("build",), data, 1 if smoke else samples, as_json, save)
+
+
+@bench.command("import")
+@_measure_options
+def import_images(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
+    """Imports of images from a registry."""
+    _run(("imports",), data, 1 if smoke else samples, as_json, save)
+
+
+@bench.command()
 @click.option(
     "--figures",
     type=click.Path(path_type=Path, file_okay=False, exists=True),

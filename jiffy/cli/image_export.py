@@ -102,7 +102,7 @@ class Pushed:
 async def _export(image: str, server: ServerAddress, compression: str, target: Target) -> str:
     told = await asyncio.to_thread(server.ask, f"/images/{image}/content")
     exportable = Exportable(tuple(told["layers"]), told["config"], told["created_at"])
-    with _objects(server) as find, tempfile.TemporaryDirectory(dir=_scratch(server)) as folder:
+    with open_objects(server) as find, tempfile.TemporaryDirectory(dir=_scratch(server)) as folder:
 
         def load(digest: Digest) -> Index:
             return Index.from_file(find(digest))
@@ -115,7 +115,7 @@ async def _export(image: str, server: ServerAddress, compression: str, target: T
 
 
 @contextmanager
-def _objects(server: ServerAddress) -> Iterator[Callable[[Digest], Path]]:
+def open_objects(server: ServerAddress) -> Iterator[Callable[[Digest], Path]]:
     """Gives the file of an object: of the server's store where it is here, else fetched to a cache."""
     if not server.is_elsewhere:
         yield LocalObjects(server.data.objects, server.data.incoming).path

@@ -42,9 +42,7 @@ def serve(
     host: str,
     port: int,
     worker: bool,
-    mirror: str,
-    offers: tuple[str, ...],
-    registry_mirrors: dict[str, str],
+    options: ServerOptions,
     background: bool,
 ) -> None:
     """Run the server, and a worker beside it, until SIGTERM or SIGINT."""
@@ -53,9 +51,8 @@ def serve(
         raise ConflictError("a worker needs root", hint="run as root, or with --no-worker")
     if worker:
         require_kernel(platform.release())
-    if mirror:
-        CloudObjects(mirror)  # refuses what is no bucket
-    options = ServerOptions(mirror, offers, registry_mirrors)
+    if options.mirror:
+        CloudObjects(options.mirror)  # refuses what is no bucket
     directory.create()
     if background:
         _serve_in_background(directory, host, port, worker, options)

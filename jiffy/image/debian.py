@@ -71,7 +71,7 @@ async def bootstrap_python(
     if suite is None:
         raise UnsupportedError(
             f"no base image with Python {series}",
-            why=f"no registry is in use, and Debian's packages have {', '.join(_SUITES)}",
+            why=f"Debian's packages have {', '.join(_SUITES)}, and no registry has it here",
             hint=f'use debian_slim(python_version="{max(_SUITES)}") or one of the others',
         )
     if shutil.which("mmdebstrap") is None:

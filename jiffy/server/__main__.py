@@ -27,15 +27,13 @@ _PR_SET_PDEATHSIG: Final = 1
 @click.option("--grpc-fd", type=int, required=True)
 @click.option("--http-fd", type=int, required=True)
 @server_options
-def main(
-    data: Path, grpc_fd: int, http_fd: int, mirror: str, offers: tuple[str, ...], registry_mirrors: dict[str, str]
-) -> None:
+def main(data: Path, grpc_fd: int, http_fd: int, options: ServerOptions) -> None:
     _end_with_parent()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("grpclib.server").setLevel(logging.WARNING)
     listeners = Listeners(socket.socket(fileno=grpc_fd), socket.socket(fileno=http_fd))
     try:
-        asyncio.run(_serve(DataDirectory(data), listeners, ServerOptions(mirror, offers, registry_mirrors)))
+        asyncio.run(_serve(DataDirectory(data), listeners, options))
     except JiffyError as error:
         click.echo(f"server: {error}", err=True)
         sys.exit(1)

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-import aiohttp
-
-from jiffy.errors import CorruptError, InvalidError, UnavailableError, UnsupportedError
+from jiffy.errors import InvalidError, UnavailableError, UnsupportedError
 from jiffy.image.archive import import_archive, is_archive
 from jiffy.image.compression import open_compressed
 from jiffy.image.copying import match_paths
@@ -23,12 +21,11 @@ from jiffy.image.index import Entry, Kind
 from jiffy.image.instructions import Copy
 from jiffy.image.tree import Tree
 from jiffy.objects.local import LocalObjects
+from jiffy.server.downloads import Downloads
 from jiffy.server.steps import Hear
 
 _FOLDER: Final = "/.jiffy-added"
 _GIT: Final = re.compile(r"(git@|git://|ssh://)|https?://[^#]+\.git(#.*)?$")
-_STALL_SECONDS: Final = 30.0
-_CHUNK: Final = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +37,9 @@ class Added:
 
 
 class Additions:
-    def __init__(self, objects: LocalObjects) -> None:
+    def __init__(self, objects: LocalObjects, downloads: Downloads) -> None:
         self._objects = objects
+        self._downloads = downloads
 
     async def add(self, name: str, context: Tree, copy: Copy, report: Hear) -> Added:
         """One source of an ADD. InvalidError, UnavailableError or CorruptError when it is not to be had."""
@@ -63,7 +61,7 @@ class Additions:
         if copy.checksum and (kind != "sha256" or not re.fullmatch(r"[0-9a-f]{64}", wanted)):
             raise InvalidError(f"--checksum={copy.checksum}", hint="write sha256: and 64 hex digits")
         report(f"fetching {url}")
-        digest, size = await self._download(url, wanted)
+        digest, size = await self._downloads.fetch(url, wanted)
         name = Path(unquote(urlsplit(url).path)).name
         if not name:
             raise InvalidError(f"{url} names no file")
@@ -71,21 +69,6 @@ class Additions:
         if copy.unpack:
             return await asyncio.to_thread(self._unpack_object, entry)
         return Added((f"/{name}",), (entry,))
-
-    async def _download(self, url: str, wanted: str) -> tuple[str, int]:
-        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_STALL_SECONDS, sock_read=_STALL_SECONDS)
-        try:
-            async with aiohttp.ClientSession(timeout=timeout, trust_env=True) as session, session.get(url) as answer:
-                if answer.status != 200:
-                    raise UnavailableError(f"cannot fetch {url}", why=f"it answered {answer.status}")
-                with self._objects.writer(wanted) as writer:
-                    async for chunk in answer.content.iter_chunked(_CHUNK):
-                        await asyncio.to_thread(writer.write, chunk)
-                    return await asyncio.to_thread(writer.publish)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise UnavailableError(f"cannot fetch {url}", why=str(error) or type(error).__name__) from error
-        except CorruptError as error:
-            raise CorruptError(f"{url} is not what was expected", why=error.why) from error
 
     def _unpack(self, context: Tree, path: bytes) -> Added:
         entry = context.find(path)

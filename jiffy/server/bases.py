@@ -60,10 +60,16 @@ class Bases:
             return imported
         if (match := _UV.fullmatch(reference)) is not None:
             return await self._uv(match[1] or "latest", report)
-        parsed = parse_base_name(reference)
-        if parsed is not None and has_python(parsed[0]):
-            return await self._debian(parsed[0], report)
-        return await self._pulled(reference, credentials, report)
+        python, _ = parse_base_name(reference) or ("", "")
+        if python and has_python(python):
+            return await self._debian(python, report)
+        try:
+            return await self._pulled(reference, credentials, report)
+        except UnavailableError:
+            if python:
+                report(f"{reference} cannot be pulled")
+                return await self._debian(python, report)
+            raise
 
     async def _imported(self, reference: str) -> ImageContent | None:
         """What `jiffy image import` brought by this name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import json
@@ -16,7 +17,7 @@ from jiffy.image.index import Entry, Kind
 from jiffy.image.registry import Credentials
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
-from jiffy.server.registries import read_credentials
+from jiffy.server.registries import find_credentials
 from jiffy.store.images import ImageContent
 from jiffy.store.mounts import CLIENT_REFERENCE
 from jiffy.store.stores import Stores
@@ -112,7 +113,8 @@ class Definitions:
     async def _credentials(self, config: api_pb2.ImageRegistryConfig) -> Credentials | None:
         if not config.secret_id:
             return None
-        return read_credentials(config.registry_auth_type, await self._variables([config.secret_id]))
+        variables = await self._variables([config.secret_id])
+        return await asyncio.to_thread(find_credentials, config.registry_auth_type, variables)
 
     async def _variables(self, secret_ids: Iterable[str]) -> dict[str, str]:
         variables: dict[str, str] = {}

@@ -9,12 +9,14 @@ from typing import Final
 from modal_proto import api_pb2
 
 from jiffy.errors import CorruptError, InvalidError, NotFoundError
+from jiffy.identifiers import derived_id
 from jiffy.image.index import Entry, Kind, encode_index
 from jiffy.objects.base import check_digest
 from jiffy.objects.local import LocalObjects
 from jiffy.server.blobs import Blobs
 from jiffy.server.caller import Caller
 from jiffy.server.derivations import Derivations
+from jiffy.server.pythons import Pythons
 from jiffy.store.mounts import Mount
 from jiffy.store.stores import Stores
 
@@ -23,11 +25,14 @@ _MOST_FILES: Final = 200_000
 
 
 class Mounts:
-    def __init__(self, stores: Stores, objects: LocalObjects, blobs: Blobs, derivations: Derivations) -> None:
+    def __init__(
+        self, stores: Stores, objects: LocalObjects, blobs: Blobs, derivations: Derivations, pythons: Pythons
+    ) -> None:
         self._stores = stores
         self._objects = objects
         self._blobs = blobs
         self._derivations = derivations
+        self._pythons = pythons
 
     async def mount_batched_check_existence(
         self, request: api_pb2.MountBatchedCheckExistenceRequest, caller: Caller
@@ -65,7 +70,15 @@ class Mounts:
             return mount
         if namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL and name.startswith(_CLIENT_MOUNT):
             return await self._derivations.client_mount(name, name.removeprefix(_CLIENT_MOUNT))
+        if namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL and self._pythons.knows(name):
+            return await self._add_python(name)
         raise NotFoundError(f"no mount is named {name}")
+
+    async def _add_python(self, name: str) -> Mount:
+        index = await self._pythons.index(name)
+        mount = Mount(derived_id("mo", name), index, derived_id("ck", index))
+        await self._stores.mounts.add(mount, namespace=api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL, name=name)
+        return mount
 
     async def _create(self, request: api_pb2.MountGetOrCreateRequest, caller: Caller) -> Mount:
         if len(request.files) > _MOST_FILES:

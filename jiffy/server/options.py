@@ -2,36 +2,52 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final
 
 import click
 
 from jiffy.server.offers import OFFERS
 
-F = TypeVar("F", bound=Callable[..., Any])
+PYTHON_BUILDS: Final = "https://github.com/astral-sh/python-build-standalone/releases/download"
 
 
 @dataclass(frozen=True, slots=True)
 class ServerOptions:
     """`mirror` is the address of a bucket that is to have all objects too, empty for none; `offers` names what of this
     host's configuration the steps of builds may use; `registry_mirrors` are addresses that are asked in place of a
-    registry's host."""
+    registry's host, `python_builds` the address of the Pythons for `add_python=`."""
 
     mirror: str = ""
     offers: tuple[str, ...] = ()
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
+    python_builds: str = PYTHON_BUILDS
 
     def arguments(self) -> tuple[str, ...]:
         """As server_options reads them."""
         offers = [word for name in self.offers for word in ("--offer", name)]
         pairs = [f"{host}={address}" for host, address in self.registry_mirrors.items()]
-        return ("--mirror", self.mirror, *offers, *[word for pair in pairs for word in ("--registry-mirror", pair)])
+        mirrors = [word for pair in pairs for word in ("--registry-mirror", pair)]
+        return ("--mirror", self.mirror, "--python-builds", self.python_builds, *offers, *mirrors)
 
 
-def server_options(command: F) -> F:
-    """Adds --mirror, --offer and --registry-mirror."""
+def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --mirror, --offer, --registry-mirror and --python-builds, given to the command as `options: ServerOptions`."""
+
+    @functools.wraps(command)
+    def run(
+        *arguments: Any,
+        mirror: str,
+        offers: tuple[str, ...],
+        registry_mirrors: dict[str, str],
+        python_builds: str,
+        **others: Any,
+    ) -> Any:
+        options = ServerOptions(mirror, offers, registry_mirrors, python_builds)
+        return command(*arguments, options=options, **others)
+
     mirror = click.option(
         "--mirror", default="", help="A bucket that is to have all objects too, for workers: s3://bucket/prefix ..."
     )
@@ -52,7 +68,14 @@ def server_options(command: F) -> F:
         metavar="HOST=URL",
         help="Where to pull images of a registry from instead: docker.io=http://127.0.0.1:5000.",
     )
-    return mirror(offer(registries(command)))
+    pythons = click.option(
+        "--python-builds",
+        default=PYTHON_BUILDS,
+        envvar="JIFFY_PYTHON_BUILDS",
+        metavar="URL",
+        help="Where the builds of python-build-standalone are, for add_python=.",
+    )
+    return mirror(offer(registries(pythons(run))))
 
 
 def _read_mirrors(context: click.Context, option: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:

@@ -40,6 +40,7 @@ from jiffy.server.collection import Collection
 from jiffy.server.containers import Containers
 from jiffy.server.definitions import Definitions
 from jiffy.server.derivations import Derivations
+from jiffy.server.downloads import Downloads
 from jiffy.server.environments import Environments
 from jiffy.server.exports import Exports
 from jiffy.server.functions import Functions
@@ -54,6 +55,7 @@ from jiffy.server.offers import make_offer
 from jiffy.server.options import ServerOptions
 from jiffy.server.packs import Packs
 from jiffy.server.profiles import Profiles
+from jiffy.server.pythons import Pythons
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.secrets import Secrets
 from jiffy.server.service import AnyStream, Service
@@ -165,7 +167,8 @@ def _assemble(
     steps = Steps(workers)
     definitions = Definitions(stores, objects, tokens.key.encode())
     layers = Layers(objects)
-    workshop = Workshop(layers, derivations, steps, Additions(objects), make_offer(options.offers))
+    downloads = Downloads(objects)
+    workshop = Workshop(layers, derivations, steps, Additions(objects, downloads), make_offer(options.offers))
     builder = Builder(workshop, Bases(stores, derivations, objects, data, options.registry_mirrors), objects)
     build_functions = BuildFunctions(stores, scheduler, launches, layers, bells)
     builds = Builds(stores, definitions, builder, build_functions, derivations, bells)
@@ -180,7 +183,7 @@ def _assemble(
         Containers(stores, scheduler, bells),
         Images(stores, definitions, builds, bells),
         ImageNames(stores),
-        Mounts(stores, objects, blobs, derivations),
+        Mounts(stores, objects, blobs, derivations, Pythons(derivations, objects, downloads, options.python_builds)),
         Secrets(stores),
         blobs,
     ]

@@ -7,8 +7,8 @@ import os
 import platform
 import shutil
 import signal
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +38,30 @@ async def mount_image(
 ) -> None:
     """Until SIGINT or SIGTERM. `image` is as the server describes it; `data` keeps what was fetched for the next time; what
     a killed predecessor left mounted is unmounted first."""
+    async with _mounted(data, image, folder, sources, token_file):
+        report()
+        await _wait_for_end()
+
+
+async def visit_image(
+    data: DataDirectory,
+    image: Mapping[str, Any],
+    sources: Sequence[str],
+    token_file: Path,
+    visit: Callable[[Path], None],
+) -> None:
+    """Mount an image for as long as `visit` takes, which gets its root; it is called in a thread."""
+    folder = data.root / "visited"
+    data.create()
+    folder.mkdir()
+    async with _mounted(data, image, folder, sources, token_file):
+        await asyncio.to_thread(visit, folder)
+
+
+@asynccontextmanager
+async def _mounted(
+    data: DataDirectory, image: Mapping[str, Any], folder: Path, sources: Sequence[str], token_file: Path
+) -> AsyncIterator[None]:
     if os.geteuid() != 0:
         raise UnsupportedError("cannot mount an image", why="mounts need root", hint="run it with sudo")
     require_kernel(platform.release())
@@ -52,8 +76,7 @@ async def mount_image(
         stack.push_async_callback(roots.remove, root)
         bind_mount(root.path, folder)
         stack.callback(unmount, folder)
-        report()
-        await _wait_for_end()
+        yield
 
 
 async def _open(

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import subprocess
 import sys
+import tarfile
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import zstandard
+from modal.mount import PYTHON_STANDALONE_VERSIONS
 
 from tests.conftest import ProgramFolder
 from tests.oci import LayoutWriter, Member, make_layer
@@ -56,6 +65,43 @@ class Programs:
         assert outcome.code == 0, outcome.output
         assert f"inside: {expected!r}" in outcome.output, outcome.output
         return outcome
+
+
+@pytest.fixture
+def no_python_image(registry: RegistryUnderTest, python_layout: LayoutWriter) -> str:
+    """An image of Debian from which Python was removed."""
+    gone = make_layer(
+        *[Member(f"usr/{folder}.wh.python3.11") for folder in ("bin/", "lib/")], Member("usr/local/bin/.wh.python")
+    )
+    base = zstandard.decompress(python_layout.layers[0].read_bytes(), 2**30)
+    python_layout.image([base, gone], name="no-python", compression="zstd")
+    registry.copy(f"oci:{python_layout.root}:no-python", "example/no-python:1")
+    return f"{registry.host}/example/no-python:1"
+
+
+@pytest.fixture
+def pythons(tmp_path: Path, python_layout: LayoutWriter) -> Iterator[str]:
+    """A server with a release of relocatable Pythons: Debian's own, moved to another place."""
+    base = zstandard.decompress(python_layout.layers[0].read_bytes(), 2**30)
+    release, version = PYTHON_STANDALONE_VERSIONS["2026.10"]["3.11"]
+    folder = tmp_path / "releases" / release
+    folder.mkdir(parents=True)
+    file = folder / f"cpython-{version}+{release}-x86_64-unknown-linux-gnu-install_only.tar.gz"
+    with tarfile.open(fileobj=io.BytesIO(base)) as root, tarfile.open(file, "w:gz", compresslevel=1) as archive:
+        for member in root:
+            if member.name.startswith(("usr/lib/python3.11", "usr/bin/python3.11")):
+                content = root.extractfile(member) if member.isreg() else None
+                member.name = member.name.replace("usr/", "python/", 1)
+                archive.addfile(member, content)
+        link = tarfile.TarInfo("python/bin/python")
+        link.type, link.linkname = tarfile.SYMTYPE, "python3.11"
+        archive.addfile(link)
+    checksum = hashlib.sha256(file.read_bytes()).hexdigest()
+    (folder / "SHA256SUMS").write_text(f"{checksum}  {file.name}\n")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(SimpleHTTPRequestHandler, directory=folder.parent)) as served:
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{served.server_port}"
+        served.shutdown()
 
 
 @pytest.fixture
@@ -312,6 +358,21 @@ def test_an_image_of_a_registry_without_python_says_so(
     outcome = programs.run(f'image = modal.Image.from_registry("{registry.host}/no/python:1")', "1")
     assert outcome.code != 0
     assert "has no Python" in outcome.words
+
+
+def test_a_python_is_added_to_an_image_that_has_none(
+    server: ServerUnderTest,
+    unstarted_server: ServerUnderTest,
+    program: ProgramFolder,
+    no_python_image: str,
+    pythons: str,
+) -> None:
+    unstarted_server.start("--python-builds", pythons)
+    Programs(unstarted_server, program).check(
+        f'image = modal.Image.from_registry("{no_python_image}", add_python="3.11")',
+        "[sys.executable, sys.version_info[:2]]",
+        ["/usr/local/bin/python", (3, 11)],
+    )
 
 
 def test_images_are_published_by_name_and_found_by_it(server: ServerUnderTest, programs: Programs) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -76,3 +77,38 @@ def test_a_cold_host_fetches_what_a_program_reads_and_verifies_it(
         (digest,) = [line for line in second.output.splitlines() if len(line) == 64]
         assert digest in fresh
         assert len(fresh) < 60, "that file, and what is read ahead of it"
+
+
+BUILD = """
+    import modal
+
+    image = modal.Image.debian_slim().run_commands(
+        "echo built elsewhere > /built", "rm /usr/bin/pip3; mv /etc/apt /etc/moved"
+    )
+    app = modal.App("elsewhere", image=image)
+
+    @app.function()
+    def read() -> str:
+        import os
+        return f"{open('/built').read().strip()} {os.path.exists('/usr/bin/pip3')} {len(os.listdir('/etc/moved')) > 2}"
+
+    @app.local_entrypoint()
+    def main():
+        print(read.remote())
+"""
+
+
+def test_a_cold_host_builds_an_image_and_sends_what_it_wrote(
+    unstarted_server: ServerUnderTest, disk_folder: Path, program: ProgramFolder
+) -> None:
+    server = unstarted_server
+    server.start("--no-worker")
+    before = set(LocalObjects(server.data.objects, server.data.incoming))
+    data = DataDirectory(disk_folder / "cold-builder")
+    with cold_worker(server, data, Mode.LAYERED):
+        outcome = server.run(program(BUILD))
+    assert outcome.code == 0, outcome.output
+    assert "built elsewhere False True" in outcome.output
+    sent = set(LocalObjects(server.data.objects, server.data.incoming)) - before
+    assert hashlib.sha256(b"built elsewhere\n").hexdigest() in sent
+    shutil.rmtree(data.root)

@@ -83,15 +83,8 @@ def test_an_image_that_nobody_has_is_named(server: ServerUnderTest, program: Pro
     path = mistake(program, image='modal.Image.from_registry("nosuch/image:1")')
     outcome = server.run(path)
     assert outcome.code == 1
-    assert "no image nosuch/image:1" in outcome.words
-    assert "debian_slim()" in outcome.words
-
-
-def test_a_build_step_is_refused_by_name(server: ServerUnderTest, program: ProgramFolder) -> None:
-    path = mistake(program, image='modal.Image.debian_slim().pip_install("numpy")')
-    outcome = server.run(path)
-    assert outcome.code == 1
-    assert "cannot build the step `RUN python -m pip install numpy`" in outcome.words
+    assert "docker.io/nosuch/image:1 cannot be had" in outcome.words
+    assert "--registry-mirror" in outcome.words
 
 
 def test_a_python_that_cannot_be_had_names_those_that_can(server: ServerUnderTest, program: ProgramFolder) -> None:
