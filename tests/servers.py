@@ -125,9 +125,16 @@ class ServerUnderTest:
             "PYTHONUNBUFFERED": "1",
         }
 
-    def begin(self, program: Path, *arguments: str, options: Sequence[str] = (), **variables: str) -> Run:
-        """Start `modal run` on a program."""
-        command = [sys.executable, "-m", "modal", "run", *options, str(program), *arguments]
+    def begin(
+        self,
+        program: Path,
+        *arguments: str,
+        options: Sequence[str] = (),
+        python: str = sys.executable,
+        **variables: str,
+    ) -> Run:
+        """Start `modal run` on a program, with the client that a Python has."""
+        command = [python, "-m", "modal", "run", *options, str(program), *arguments]
         run = Run(
             subprocess.Popen(
                 command,
@@ -142,8 +149,15 @@ class ServerUnderTest:
         self._runs.append(run)
         return run
 
-    def run(self, program: Path, *arguments: str, options: Sequence[str] = (), **variables: str) -> Outcome:
-        return self.begin(program, *arguments, options=options, **variables).finish()
+    def run(
+        self,
+        program: Path,
+        *arguments: str,
+        options: Sequence[str] = (),
+        python: str = sys.executable,
+        **variables: str,
+    ) -> Outcome:
+        return self.begin(program, *arguments, options=options, python=python, **variables).finish()
 
 
 class Run:

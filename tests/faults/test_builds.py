@@ -13,7 +13,7 @@ SLOW = """
     import modal
 
     image = modal.Image.debian_slim().run_commands(
-        "echo first > /first", "echo the step runs; sleep {seconds}; cat /proc/sys/kernel/random/uuid > /id"
+        "echo first > /first", "echo the step r''uns; sleep {seconds}; cat /proc/sys/kernel/random/uuid > /id"
     )
     app = modal.App("slow", image=image)
 
