@@ -65,6 +65,11 @@ class DataDirectory:
         return self.root / "layers"
 
     @property
+    def remote(self) -> Path:
+        """Descriptions of layers that stay in their registries, some with a password."""
+        return self.root / "remote"
+
+    @property
     def caches(self) -> Path:
         """Folders that steps of builds leave for later ones."""
         return self.root / "caches"
@@ -141,6 +146,7 @@ class DataDirectory:
             self.partial,
             self.containers,
             self.layers,
+            self.remote,
             self.caches,
             self.mounts,
             self.runtime,

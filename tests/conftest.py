@@ -76,6 +76,17 @@ def unstarted_server(
 
 
 @pytest.fixture
+def bare_server(server: ServerUnderTest, disk_folder: Path) -> Iterator[ServerUnderTest]:
+    """A server of its own that has made nothing yet."""
+    bare = ServerUnderTest(disk_folder / "bare", disk_folder / "home")
+    bare.data.create()
+    yield bare
+    bare.stop()
+    assert not [name for names in leftovers() for name in names if bare.data.instance in name]
+    shutil.rmtree(bare.data.root)
+
+
+@pytest.fixture
 def fresh_server(unstarted_server: ServerUnderTest) -> ServerUnderTest:
     unstarted_server.start()
     return unstarted_server

@@ -11,7 +11,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from jiffy.cli.image_export import push, save
+from jiffy.cli.image_export import convert, push, save
 from jiffy.cli.image_import import import_image
 from jiffy.cli.image_report import report
 from jiffy.cli.server_address import ServerAddress, server_options
@@ -85,5 +85,5 @@ def mount(image_id: str, folder: Path, server: ServerAddress, sources: tuple[str
     asyncio.run(mount_image(kept, described, folder.resolve(), (*sources, server.url), server.token_file, report))
 
 
-for _command in (import_image, push, report, save):
+for _command in (convert, import_image, push, report, save):
     image.add_command(_command)

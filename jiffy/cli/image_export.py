@@ -1,4 +1,4 @@
-"""`jiffy image push` and `jiffy image save`"""
+"""`jiffy image push`, `save` and `convert`"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +16,8 @@ from rich.console import Console
 
 from jiffy.cli.server_address import ServerAddress, server_options
 from jiffy.datadir import DataDirectory
-from jiffy.errors import InvalidError
+from jiffy.errors import InvalidError, NotFoundError
+from jiffy.image.estargz_writer import write_estargz
 from jiffy.image.export import (
     COMPRESSIONS,
     DockerArchive,
@@ -33,6 +34,7 @@ from jiffy.image.index import Index
 from jiffy.image.manifest import Descriptor
 from jiffy.image.reference import parse_reference
 from jiffy.image.registry import Credentials, Registry
+from jiffy.image.tree import Tree
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.sources import open_sources
@@ -50,11 +52,10 @@ _CACHE: Final = "~/.cache/jiffy/export"
 def push(image: str, target: str, compression: str, username: str, server: ServerAddress) -> None:
     """Push an image to a registry, as TARGET such as registry.example.com/team/name:tag."""
     reference = parse_reference(target.removeprefix("docker://"))
-    credentials = Credentials(username, os.environ.get("JIFFY_REGISTRY_PASSWORD", "")) if username else None
 
     async def run() -> str:
-        async with Registry(reference, credentials, can_push=True) as registry:
-            return await _export(image, server, compression, Pushed(registry, reference.tag))
+        async with Registry(reference, _credentials(username), can_push=True) as registry:
+            return await _export(image, server, Pushed(registry, reference.tag), compression)
 
     digest = asyncio.run(run())
     click.echo(f"pushed {reference}, {digest}")
@@ -75,14 +76,60 @@ def save(image: str, target: str, compression: str, server: ServerAddress) -> No
             f"cannot save to {target!r}", hint="write oci:FOLDER, oci-archive:FILE or docker-archive:FILE"
         )
     if kind == "oci":
-        asyncio.run(_export(image, server, compression, Layout(path, name)))
+        asyncio.run(_export(image, server, Layout(path, name), compression))
     elif kind == "docker-archive":
-        asyncio.run(_export(image, server, "none", DockerArchive(path, name)))
+        asyncio.run(_export(image, server, DockerArchive(path, name), "none"))
     else:
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            asyncio.run(_export(image, server, compression, Layout(Path(folder), name)))
+            asyncio.run(_export(image, server, Layout(Path(folder), name), compression))
             pack_layout(Path(folder), path)
     click.echo(f"saved {image} to {target}")
+
+
+@click.command()
+@click.argument("image")
+@click.argument("target")
+@click.option("--estargz", is_flag=True, required=True, help="As a tar.gz that can be read in parts.")
+@click.option("--username", default="", help="For the registry; the password is read from JIFFY_REGISTRY_PASSWORD.")
+@server_options
+def convert(image: str, target: str, estargz: bool, username: str, server: ServerAddress) -> None:
+    """Write an image in a form that starts before it is downloaded, to docker://NAME:TAG or oci:FOLDER[:NAME].
+
+    What starts of it read, as far as it was recorded, comes first. Any other tool pulls it as an ordinary image.
+    """
+    kind, _, rest = target.partition(":")
+    first = _first_read(image, server)
+    if kind == "oci" and rest:
+        place, _, name = rest.partition(":")
+        digest = asyncio.run(_export(image, server, Layout(Path(place), name), "gzip", first))
+    elif kind == "docker":
+        reference = parse_reference(rest.removeprefix("//"))
+
+        async def run() -> str:
+            async with Registry(reference, _credentials(username), can_push=True) as registry:
+                return await _export(image, server, Pushed(registry, reference.tag), "gzip", first)
+
+        digest = asyncio.run(run())
+    else:
+        raise InvalidError(f"cannot convert to {target!r}", hint="write docker://NAME:TAG or oci:FOLDER")
+    click.echo(f"converted {image} to {target}, {digest}; {len(first)} files come first")
+
+
+def _first_read(image: str, server: ServerAddress) -> list[Digest]:
+    """The objects that starts read, in order; none when nothing was recorded."""
+    try:
+        files = server.ask(f"/images/{image}/profile")["files"]
+    except NotFoundError:
+        return []
+    layers = server.ask(f"/images/{image}/content")["layers"]
+    with open_objects(server) as find:
+        tree = Tree([Index.from_file(find(layer)) for layer in layers])
+    entries = [tree.lookup(file["path"].encode("utf-8", "surrogateescape")) for file in files]
+    return [entry.digest for entry in entries if entry is not None and entry.digest]
+
+
+def _credentials(username: str) -> Credentials | None:
+    return Credentials(username, os.environ.get("JIFFY_REGISTRY_PASSWORD", "")) if username else None
 
 
 class Pushed:
@@ -99,7 +146,10 @@ class Pushed:
         await self._registry.publish(self._tag or descriptor.digest, descriptor.media_type, manifest)
 
 
-async def _export(image: str, server: ServerAddress, compression: str, target: Target) -> str:
+async def _export(
+    image: str, server: ServerAddress, target: Target, compression: str, first: Sequence[Digest] | None = None
+) -> str:
+    """The manifest's digest. With `first`, layers can be read in parts, and these objects come first in them."""
     told = await asyncio.to_thread(server.ask, f"/images/{image}/content")
     exportable = Exportable(tuple(told["layers"]), told["config"], told["created_at"])
     with open_objects(server) as find, tempfile.TemporaryDirectory(dir=_scratch(server)) as folder:
@@ -108,6 +158,8 @@ async def _export(image: str, server: ServerAddress, compression: str, target: T
             return Index.from_file(find(digest))
 
         def write(index: Index, path: Path) -> LayerFile:
+            if first is not None:
+                return write_estargz(index, find, path, first)
             return write_layer(index, find, path, compression)
 
         with Console(stderr=True).status(f"writing {len(exportable.layers)} layers"):

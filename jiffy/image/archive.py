@@ -43,10 +43,11 @@ def import_archive(
 
 def import_layer(stream: BinaryIO, objects: ObjectBatch, progress: Callable[[int], None] | None = None) -> Change:
     """An uncompressed layer of an OCI image as a change of the layers below it: names that begin with `.wh.` take away."""
-    return _as_layer(_Reader(stream, objects, progress).run())
+    return as_layer(_Reader(stream, objects, progress).run())
 
 
-def _as_layer(change: Change) -> Change:
+def as_layer(change: Change) -> Change:
+    """The entries of a layer as what they do to the layers below: names that begin with `.wh.` take away."""
     layer = Change(untouched=change.untouched)
     for entry in change.entries:
         folder, _, name = entry.path.rpartition(b"/")

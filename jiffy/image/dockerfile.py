@@ -121,12 +121,15 @@ class _Reader:
 
     def next(self) -> Instruction | None:
         """The next one; None at the end."""
-        while self._position < len(self._lines) and _is_idle(self._lines[self._position]):
-            self._position += 1
-        if self._position == len(self._lines):
-            return None
-        line = self._position + 1
-        keyword, rest = _split_keyword(self._join())
+        logical = ""
+        while not logical:
+            while self._position < len(self._lines) and _is_idle(self._lines[self._position]):
+                self._position += 1
+            if self._position == len(self._lines):
+                return None
+            line = self._position + 1
+            logical = self._join()
+        keyword, rest = _split_keyword(logical)
         flags, text = _split_flags(rest)
         heredocs: tuple[Heredoc, ...] = ()
         wanted = text.removeprefix("ONBUILD ") if keyword == "ONBUILD" else keyword

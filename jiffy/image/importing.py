@@ -50,7 +50,8 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """`index` is the digest of the image's tree, `config` its configuration as the OCI has it."""
+    """`index` is the digest of the image's tree, `config` its configuration as the OCI has it. `first` are the objects that
+    a start wants, where the image says so."""
 
     index: Digest
     config: dict[str, Any]
@@ -58,6 +59,7 @@ class Imported:
     names: tuple[str, ...]
     files: int
     size: int
+    first: tuple[Digest, ...] = ()
 
 
 class KnownLayers:

@@ -18,7 +18,8 @@ from jiffy.image.index import Entry, encode_index
 from jiffy.image.manifest import Platform
 from jiffy.image.oci import OciImage, open_docker_archive, open_layout, open_registry
 from jiffy.image.reference import Reference, parse_reference
-from jiffy.image.registry import Credentials
+from jiffy.image.registry import Credentials, Registry
+from jiffy.image.remote import can_stay, import_lazily
 from jiffy.objects.local import LocalObjects
 
 KINDS: Final = ("docker", "oci", "oci-archive", "docker-archive", "dir", "tar")
@@ -36,11 +37,13 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How registries are asked: `mirrors` are addresses in place of a host's."""
+    """How registries are asked: `mirrors` are addresses in place of a host's. With `remote`, a folder for the descriptions
+    of layers, an image whose layers can be read in parts stays in its registry."""
 
     platform: Platform
     credentials: Credentials | None = None
     mirrors: Mapping[str, str] = field(default_factory=dict)
+    remote: Path | None = None
 
 
 def parse_origin(text: str) -> Origin:
@@ -80,6 +83,8 @@ async def import_origin(
     if origin.kind in ("dir", "tar"):
         return await asyncio.to_thread(_import_tree, origin, objects, progress)
     async with _open(origin, access) as image:
+        if access.remote is not None and isinstance(image.blobs, Registry) and can_stay(image):
+            return await import_lazily(image, image.blobs, access.credentials, objects, access.remote)
         return await import_image(image, objects, known, progress)
 
 

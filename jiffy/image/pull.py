@@ -46,7 +46,7 @@ def main(data: Path) -> None:
 async def _run(data: DataDirectory, order: dict[str, Any]) -> Imported:
     objects = LocalObjects(data.objects, data.incoming)
     credentials = Credentials(**order["credentials"]) if order["credentials"] else None
-    access = Access(parse_platform(order["platform"]), credentials, order["mirrors"])
+    access = Access(parse_platform(order["platform"]), credentials, order["mirrors"], data.remote)
     origin = parse_origin(f"docker://{order['reference']}")
     return await import_origin(origin, access, objects, KnownLayers(data.layers, objects), Progress(tell=_teller()))
 
@@ -106,7 +106,7 @@ def _read(told: dict[str, Any]) -> Progress | Imported:
         kind = getattr(errors, fields["kind"], JiffyError)
         raise kind(fields["what"], why=fields["why"], hint=fields["hint"])
     fields = told["imported"]
-    return Imported(**{**fields, "names": tuple(fields["names"])})
+    return Imported(**{**fields, "names": tuple(fields["names"]), "first": tuple(fields["first"])})
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ class Registry:
         *,
         can_push: bool = False,
     ) -> None:
-        self._reference = reference
+        self.reference = reference
         self._actions = "pull,push" if can_push else "pull"
         self._credentials = credentials
         mirror = (mirrors or {}).get(reference.host, "")
@@ -82,10 +82,10 @@ class Registry:
                 data += more
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
         if len(data) > LARGEST_MANIFEST:
-            raise InvalidError(f"{self._reference} has a manifest that is too large")
+            raise InvalidError(f"{self.reference} has a manifest that is too large")
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if wanted.startswith("sha256:") and digest != wanted:
-            raise CorruptError(f"{self._reference} has the wrong manifest", why=f"its digest is {digest}")
+            raise CorruptError(f"{self.reference} has the wrong manifest", why=f"its digest is {digest}")
         return Fetched(data, kind, digest)
 
     async def blob(self, descriptor: Descriptor, most: int) -> bytes:
@@ -95,7 +95,7 @@ class Registry:
         parts = [chunk async for chunk in self.stream(descriptor)]
         data = b"".join(parts)
         if f"sha256:{hashlib.sha256(data).hexdigest()}" != descriptor.digest:
-            raise CorruptError(f"{self._reference}: blob {descriptor.digest} has the wrong bytes")
+            raise CorruptError(f"{self.reference}: blob {descriptor.digest} has the wrong bytes")
         return data
 
     async def stream(self, descriptor: Descriptor) -> AsyncIterator[bytes]:
@@ -116,7 +116,7 @@ class Registry:
                         skipped = 0
                         position += len(piece)
                         if position > descriptor.size:
-                            raise CorruptError(f"{self._reference}: blob {descriptor.digest} is longer than announced")
+                            raise CorruptError(f"{self.reference}: blob {descriptor.digest} is longer than announced")
                         yield piece
                 if not descriptor.size:
                     return
@@ -129,17 +129,17 @@ class Registry:
             if position < descriptor.size:
                 tries = 1 if position > before else tries + 1
                 if tries >= _TRIES:
-                    raise UnavailableError(f"{self._reference} ends blob {descriptor.digest} too early")
+                    raise UnavailableError(f"{self.reference} ends blob {descriptor.digest} too early")
 
     async def read(self, digest: str, start: int, size: int) -> bytes:
         """A range of a blob, not verified."""
         span = {"Range": f"bytes={start}-{start + size - 1}"}
         async with self._ask("GET", f"blobs/{digest}", span) as answer:
             if answer.status != 206:
-                raise UnavailableError(f"{self._reference.host} cannot answer for parts of blobs")
+                raise UnavailableError(f"{self.reference.host} cannot answer for parts of blobs")
             data = await answer.read()
         if len(data) != size:
-            raise CorruptError(f"an answer of {self._reference.host} broke off")
+            raise CorruptError(f"an answer of {self.reference.host} broke off")
         return data
 
     async def has(self, digest: str) -> bool:
@@ -190,13 +190,13 @@ class Registry:
         if answer.status < 300:
             return
         said = await _explanation(answer)
-        what = f"{self._reference} cannot be had"
+        what = f"{self.reference} cannot be had"
         if answer.status == 404:
             raise NotFoundError(what, why=said or "the registry does not know it", hint="is its name right?")
         if answer.status in (401, 403):
             hint = "give credentials with a secret, or with --username" if self._credentials is None else ""
             raise UnauthenticatedError(what, why=said or "the registry refuses it", hint=hint)
-        raise UnavailableError(what, why=f"{self._reference.host} answered {answer.status} {said}".strip())
+        raise UnavailableError(what, why=f"{self.reference.host} answered {answer.status} {said}".strip())
 
     async def _log_in(self, challenge: str) -> None:
         scheme, _, rest = challenge.partition(" ")
@@ -206,7 +206,7 @@ class Registry:
                 self._authorization = basic.encode()
             return
         if scheme.lower() != "bearer":
-            raise UnavailableError(f"{self._reference.host} wants a login of an unknown kind", why=challenge[:80])
+            raise UnavailableError(f"{self.reference.host} wants a login of an unknown kind", why=challenge[:80])
         fields = dict(_CHALLENGE.findall(rest))
         self._authorization = f"Bearer {await self._token(fields)}"
 
@@ -214,8 +214,8 @@ class Registry:
         assert self._session is not None
         realm = fields.get("realm", "")
         if urlsplit(realm).scheme not in ("http", "https"):
-            raise UnavailableError(f"{self._reference.host} names no place to log in")
-        scope = fields.get("scope") or f"repository:{self._reference.repository}:{self._actions}"
+            raise UnavailableError(f"{self.reference.host} names no place to log in")
+        scope = fields.get("scope") or f"repository:{self.reference.repository}:{self._actions}"
         asked = {"service": fields.get("service", ""), "scope": scope}
         login = None
         if self._credentials is not None:
@@ -238,7 +238,7 @@ class Registry:
             return error
         why = str(error) or type(error).__name__
         hint = "is the registry reachable from the server? `jiffy serve --registry-mirror` names another address"
-        return UnavailableError(f"{self._reference} cannot be had", why=why, hint=hint)
+        return UnavailableError(f"{self.reference} cannot be had", why=why, hint=hint)
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from aiohttp import web
 
-from jiffy.errors import InvalidError
+from jiffy.errors import InvalidError, JiffyError
 from jiffy.objects.base import ABSENT, BATCH_LENGTH, DIGEST_BYTES, Digest
 from jiffy.objects.local import LocalObjects
+
+logger = logging.getLogger(__name__)
 
 MOST_OBJECTS: Final = 20_000
 _PIECE: Final = 2**20
@@ -18,7 +21,7 @@ _TOGETHER: Final = 512
 
 
 async def serve_batch(
-    request: web.Request, objects: LocalObjects, fetch: Callable[[Sequence[Digest]], None] | None = None
+    request: web.Request, objects: LocalObjects, fetch: Callable[[Sequence[Digest]], Awaitable[None]]
 ) -> web.StreamResponse:
     """POST: the body is raw digests, one after the other. The answer holds for each, in order, a length and the content;
     the length of one that is not here is ABSENT. `fetch` has some of them come here first, as far as it can."""
@@ -27,8 +30,10 @@ async def serve_batch(
     await response.prepare(request)
     for start in range(0, len(digests), _TOGETHER):
         some = digests[start : start + _TOGETHER]
-        if fetch is not None:
-            await asyncio.to_thread(fetch, some)
+        try:
+            await fetch(some)
+        except JiffyError as error:
+            logger.warning("part of a batch is not to be had: %s", error)
         pieces = _pieces(objects, some)
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
             await response.write(piece)

@@ -16,7 +16,7 @@ from jiffy.objects.local import LocalObjects
 from jiffy.server.bases import Bases
 from jiffy.server.definitions import Definition
 from jiffy.server.stage_run import DEFAULT_PATH, StageRun, Workshop
-from jiffy.server.steps import Hear
+from jiffy.server.steps import Hear, check_outcome
 from jiffy.store.images import ImageContent
 
 
@@ -63,7 +63,7 @@ class Builder:
             environment={"PATH": DEFAULT_PATH, **content.environment, "PYTHONDONTWRITEBYTECODE": "1"},
             network=False,
         )
-        await self._workshop.steps.run(order, said.append, report)
+        check_outcome(await self._workshop.steps.run(order, said.append, report))
         return read_answer("".join(said))
 
 

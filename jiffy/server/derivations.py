@@ -77,7 +77,8 @@ class Derivations:
         """The lists of chunks of an index's large objects."""
 
         async def make() -> str:
-            large = [digest for digest, size in self.load_index(index).digests() if size >= LARGE]
+            listed = self.load_index(index).digests()
+            large = [digest for digest, size in listed if size >= LARGE and self._objects.has(digest)]
             lists = [(digest, await self._chunk_list(digest)) for digest in large]
             return self._objects.put(encode_chunk_map(lists))
 

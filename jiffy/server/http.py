@@ -24,6 +24,7 @@ from jiffy.server.blobs import Blobs
 from jiffy.server.collection import Collection, serve_collection
 from jiffy.server.exports import Exports
 from jiffy.server.imports import Imports
+from jiffy.server.remote_objects import RemoteObjects
 from jiffy.server.workers import Workers
 
 _STATUS: Final = {
@@ -55,6 +56,7 @@ def full_application(
     collection: Collection,
     exports: Exports,
     imports: Imports,
+    remote: RemoteObjects,
     check_token: CheckToken,
     describe: Callable[[], object],
 ) -> web.Application:
@@ -70,7 +72,8 @@ def full_application(
         return handle
 
     async def get_object(request: web.Request) -> web.StreamResponse:
-        path = objects.path(check_digest(request.match_info["digest"]))
+        path = objects.path(digest := check_digest(request.match_info["digest"]))
+        await remote.ensure([digest])
         if not await asyncio.to_thread(path.exists):
             raise NotFoundError(f"no object {request.match_info['digest']}")
         return web.FileResponse(path)
@@ -89,7 +92,7 @@ def full_application(
         return web.Response(body=b"".join(map(bytes.fromhex, missing)))
 
     async def get_batch(request: web.Request) -> web.StreamResponse:
-        return await serve_batch(request, objects)
+        return await serve_batch(request, objects, remote.ensure)
 
     async def collect(request: web.Request) -> web.StreamResponse:
         return await serve_collection(request, collection)

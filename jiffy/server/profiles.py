@@ -50,6 +50,11 @@ class Advice:
         return self.is_known and not self.record
 
 
+def landmark_name(layer: Digest) -> str:
+    """Of what an image itself says that starts want; `layer` is its index."""
+    return f"landmark/{layer}"
+
+
 class Profiles:
     def __init__(self, stored: StoredProfiles, objects: LocalObjects, load_index: Callable[[Digest], Index]) -> None:
         self._stored = stored
@@ -63,7 +68,7 @@ class Profiles:
         self._starts[task_id] = start
         own, image, python = [await self._stored.find(name) for name in start.names]
         record = own is None or own.runs < _ENOUGH_RUNS
-        if (known := own or image) is not None:
+        if (known := own or image or await self._stored.find(landmark_name(start.layers[0]))) is not None:
             return Advice(known.digest, True, record)
         if python is not None:
             return Advice(await self._fit(python.digest, start.layers), False, record)

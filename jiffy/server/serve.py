@@ -56,6 +56,7 @@ from jiffy.server.options import ServerOptions
 from jiffy.server.packs import Packs
 from jiffy.server.profiles import Profiles
 from jiffy.server.pythons import Pythons
+from jiffy.server.remote_objects import RemoteObjects
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.secrets import Secrets
 from jiffy.server.service import AnyStream, Service
@@ -160,6 +161,8 @@ def _assemble(
     bells = Bells()
     workers = Workers()
     derivations = Derivations(stores, objects)
+    remote = RemoteObjects(data.remote, objects, options.registry_mirrors)
+    remote.refresh()
     profiles = Profiles(stores.profiles, objects, derivations.load_index)
     packs = Packs(derivations, objects)
     launches = Launches(stores, derivations, profiles, packs)
@@ -169,7 +172,7 @@ def _assemble(
     layers = Layers(objects)
     downloads = Downloads(objects)
     workshop = Workshop(layers, derivations, steps, Additions(objects, downloads), make_offer(options.offers))
-    builder = Builder(workshop, Bases(stores, derivations, objects, data, options.registry_mirrors), objects)
+    builder = Builder(workshop, Bases(stores, derivations, objects, data, remote, options.registry_mirrors), objects)
     build_functions = BuildFunctions(stores, scheduler, launches, layers, bells)
     builds = Builds(stores, definitions, builder, build_functions, derivations, bells)
     blobs = Blobs(stores, objects)
@@ -208,6 +211,7 @@ def _assemble(
         collection,
         Exports(stores, derivations, objects),
         Imports(stores, objects, builder),
+        remote,
         check_token,
         describe,
     )

@@ -58,8 +58,8 @@ class Zone:
         self._check_token(request)
         return await serve_batch(request, self._tiers.local, self._fetch)
 
-    def _fetch(self, digests: Sequence[Digest]) -> None:
-        self._tiers.prefetch(digests, threading.Event())
+    async def _fetch(self, digests: Sequence[Digest]) -> None:
+        await asyncio.to_thread(self._tiers.prefetch, digests, threading.Event())
 
     async def _health(self, request: web.Request) -> web.StreamResponse:
         return web.json_response({"status": "ok"})

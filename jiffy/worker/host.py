@@ -36,6 +36,7 @@ from jiffy.runtime.oci import Runtime, choose_runtime, hide_empty_hierarchy
 from jiffy.runtime.process import adopt_orphans
 from jiffy.worker.caches import Caches
 from jiffy.worker.changes import Changes
+from jiffy.worker.connection import local_server
 from jiffy.worker.roots import Roots
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,8 @@ _SCRUB_SECONDS: Final = 24 * 3600.0
 _SCRUB_RATE: Final = 20e6
 _EVICT_SECONDS: Final = 10.0
 _PROBE_SECONDS: Final = 10.0
+_SERVER_SECONDS: Final = 5.0
+_SERVER_POLL_SECONDS: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,18 @@ def _open_changes(data: DataDirectory, origin: Origin | None) -> Changes:
     return Changes(objects, HttpObjects(origin.urls[-1], read_token(origin.token_file)))
 
 
+async def _own_server(data: DataDirectory) -> tuple[str, ...]:
+    """The server that shares the data directory: it knows where objects are that lie in registries only. It may be on its
+    way up still."""
+    deadline = asyncio.get_running_loop().time() + _SERVER_SECONDS
+    while asyncio.get_running_loop().time() < deadline:
+        try:
+            return (local_server(data.address, data.token)[0],)
+        except (OSError, ValueError):
+            await asyncio.sleep(_SERVER_POLL_SECONDS)
+    return ()
+
+
 async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin | None) -> tuple[Roots, LazyMount]:
     objects = LocalObjects(data.objects, data.incoming, durable=origin is None)
     if origin is not None:
@@ -143,12 +158,12 @@ async def _open_roots(stack: AsyncExitStack, data: DataDirectory, origin: Origin
         _tend(stack, _SYNC_SECONDS, marker.sync, "syncing the cache")
     lazy = data.mounts / "lazy"
     lazy.mkdir(exist_ok=True)
-    urls, token_file = (origin.urls, origin.token_file) if origin is not None else ((), None)
+    urls, token_file = (origin.urls, origin.token_file) if origin is not None else (await _own_server(data), data.token)
     mount = LazyMount(lazy, data, urls, token_file, choose_mode())
     await mount.start()
     stack.callback(lazy.rmdir)
     stack.push_async_callback(mount.stop)
-    sources = open_sources(origin.urls, read_token(origin.token_file)) if origin is not None else None
+    sources = open_sources(urls, read_token(token_file)) if urls else None
     tiers = Tiers(objects, sources)
     use = LayerUse(data.layer_use)
     if origin is not None:

@@ -1,0 +1,313 @@
+"""Layers that can be read in parts: eStargz and zstd:chunked. Both are ordinary compressed tars in which each file is a
+member of its own, with a table of contents at the end that tells where; so a tree is known from the table alone, and a file
+is had by one ranged request.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import calendar
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final
+
+import zstandard
+
+from jiffy.errors import CorruptError, InvalidError
+from jiffy.image.archive import as_layer, normal_path
+from jiffy.image.change import Change
+from jiffy.image.index import MOST_ENTRIES, Entry, Kind
+from jiffy.objects.base import Digest
+
+TOC_NAME: Final = "stargz.index.json"
+PREFETCH_LANDMARK: Final = b"/.prefetch.landmark"
+NO_PREFETCH_LANDMARK: Final = b"/.no.prefetch.landmark"
+TOC_DIGEST: Final = "containerd.io/snapshot/stargz/toc.digest"
+ZSTD_POSITION: Final = "io.github.containers.zstd-chunked.manifest-position"
+ZSTD_CHECKSUM: Final = "io.github.containers.zstd-chunked.manifest-checksum"
+LARGEST_TOC: Final = 256 * 2**20
+FOOTER_BYTES: Final = 51
+_FOOTER: Final = re.compile(rb"SG\x16\x00([0-9a-f]{16})STARGZ", re.DOTALL)
+_GZIP: Final = 31
+_TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d+))?(Z|[+-]\d\d:\d\d)?")
+_DIGEST: Final = re.compile(r"sha256:([0-9a-f]{64})")
+_KINDS: Final = {
+    "dir": Kind.DIRECTORY,
+    "reg": Kind.FILE,
+    "symlink": Kind.SYMLINK,
+    "hardlink": Kind.FILE,
+    "char": Kind.CHARACTER,
+    "block": Kind.BLOCK,
+    "fifo": Kind.FIFO,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a file: the span of the blob whose decompression has it, from the byte `inner` on."""
+
+    start: int
+    end: int
+    size: int
+    inner: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a file's content lies in a blob: pieces in order; `compression` is gzip or zstd."""
+
+    pieces: tuple[Piece, ...]
+    compression: str
+
+    @property
+    def size(self) -> int:
+        return sum(piece.size for piece in self.pieces)
+
+
+@dataclass(frozen=True, slots=True)
+class Contents:
+    """What a table tells: the layer as a change, where each object lies, and those that a start wants first."""
+
+    change: Change
+    places: Mapping[Digest, Place]
+    first: tuple[Digest, ...]
+
+
+def find_table(footer: bytes) -> int:
+    """The offset of the table, from the last FOOTER_BYTES of a blob; 0 when it is no eStargz."""
+    match = _FOOTER.search(footer)
+    return int(match[1], 16) if match is not None else 0
+
+
+def read_gzip_table(data: bytes) -> bytes:
+    """The text of an eStargz's table, from the bytes between its offset and the end of the blob. CorruptError when it is
+    none."""
+    member = zlib.decompressobj(_GZIP)
+    try:
+        plain = member.decompress(data, LARGEST_TOC)
+        with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
+            found = archive.extractfile(TOC_NAME)
+            text = found.read() if found is not None else b""
+    except (zlib.error, tarfile.TarError, KeyError, ValueError, EOFError, OSError) as error:
+        raise CorruptError("the layer's table of contents cannot be read", why=str(error)) from error
+    return text
+
+
+def table_digest(text: bytes) -> str:
+    """What the annotation TOC_DIGEST says."""
+    return f"sha256:{hashlib.sha256(text).hexdigest()}"
+
+
+def read_zstd_table(data: bytes) -> bytes:
+    """The text of a zstd:chunked layer's table: one zstd frame."""
+    try:
+        reader = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data))
+        return reader.read(LARGEST_TOC)
+    except zstandard.ZstdError as error:
+        raise CorruptError("the layer's table of contents cannot be read", why=str(error)) from error
+
+
+def read_contents(text: bytes, end: int, compression: str) -> Contents:
+    """What a table says. `end` is where the data ends in the blob. InvalidError when it makes no tree."""
+    entries = _parse(text).get("entries")
+    if not isinstance(entries, list) or len(entries) > MOST_ENTRIES:
+        raise InvalidError("a table of contents without entries, or with too many")
+    reader = _Reader([each for each in entries if isinstance(each, dict)], end, compression)
+    return reader.run()
+
+
+def _parse(text: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise CorruptError("the layer's table of contents is not JSON", why=str(error)[:100]) from error
+    if not isinstance(value, dict):
+        raise CorruptError("the layer's table of contents is not JSON")
+    return value
+
+
+class _Reader:
+    def __init__(self, entries: list[dict[str, Any]], end: int, compression: str) -> None:
+        self._entries = entries
+        self._end = end
+        self._compression = compression
+        self._found: dict[bytes, Entry] = {}
+        self._order: list[bytes] = []
+        self._places: dict[Digest, Place] = {}
+        self._untouched: dict[bytes, bytes] = {}
+        self._links = 0
+
+    def run(self) -> Contents:
+        ends = self._find_ends()
+        pieces = self._gather(ends)
+        for value in self._entries:
+            if value.get("type") != "chunk" and _text(value, "name").rstrip("/") != TOC_NAME:
+                self._add(value, pieces)
+        first = self._first()
+        for name in (PREFETCH_LANDMARK, NO_PREFETCH_LANDMARK):
+            self._found.pop(name, None)
+        change = Change(entries=list(self._found.values()), untouched=self._untouched)
+        return Contents(as_layer(change), self._places, first)
+
+    def _find_ends(self) -> dict[int, int]:
+        """Where each member ends: where the next one begins, or where the table says."""
+        starts = sorted({_number(value, "offset") for value in self._entries if _number(value, "offset")})
+        return dict(zip(starts, [*starts[1:], self._end], strict=True))
+
+    def _gather(self, ends: Mapping[int, int]) -> dict[str, list[Piece]]:
+        """The pieces of each file, in order."""
+        found: dict[str, list[Piece]] = {}
+        for value in self._entries:
+            kind, name = value.get("type"), _text(value, "name")
+            if kind not in ("reg", "chunk") or not _number(value, "offset"):
+                continue
+            start = _number(value, "offset")
+            end = _number(value, "endOffset") or ends[start]
+            whole = _number(value, "size") if kind == "reg" else 0
+            known = sum(piece.size for piece in found.get(name, ()))
+            size = _number(value, "chunkSize") or max(0, whole - known)
+            if not start < end <= self._end:
+                raise InvalidError(f"{name[:100]!r} lies where the blob has nothing")
+            found.setdefault(name, []).append(Piece(start, end, size, _number(value, "innerOffset")))
+        return self._sized(found)
+
+    def _sized(self, found: dict[str, list[Piece]]) -> dict[str, list[Piece]]:
+        """The last chunk of a file says no size: it has the rest."""
+        sizes = {_text(value, "name"): _number(value, "size") for value in self._entries if value.get("type") == "reg"}
+        for name, pieces in found.items():
+            rest = sizes.get(name, 0) - sum(piece.size for piece in pieces[:-1])
+            if rest < 0:
+                raise InvalidError(f"the pieces of {name[:100]!r} are more than the file")
+            pieces[-1] = replace(pieces[-1], size=rest)
+        return found
+
+    def _add(self, value: Mapping[str, Any], pieces: Mapping[str, list[Piece]]) -> None:
+        name = _text(value, "name")
+        path = normal_path(name.encode("utf-8", "surrogateescape"))
+        kind = _KINDS.get(str(value.get("type")))
+        if kind is None:
+            raise InvalidError(f"{name[:100]!r} is of a kind that is not known")
+        self._order.append(path)
+        if value.get("type") == "hardlink":
+            self._found[path] = self._link(value, path)
+            return
+        entry = Entry(
+            path=path,
+            kind=kind,
+            mode=_number(value, "mode") & 0o7777,
+            uid=_number(value, "uid"),
+            gid=_number(value, "gid"),
+            mtime_ns=_time(value.get("modtime")),
+            target=_text(value, "linkName").encode("utf-8", "surrogateescape") if kind is Kind.SYMLINK else b"",
+            device=_device(value) if kind in (Kind.CHARACTER, Kind.BLOCK) else 0,
+            xattrs=_attributes(value.get("xattrs")),
+        )
+        if kind is Kind.FILE and (size := _number(value, "size")):
+            entry = self._with_content(entry, value, size, pieces.get(name, []))
+        self._found[path] = entry
+
+    def _with_content(self, entry: Entry, value: Mapping[str, Any], size: int, pieces: list[Piece]) -> Entry:
+        match = _DIGEST.fullmatch(_text(value, "digest"))
+        if match is None or not pieces:
+            raise InvalidError(f"{entry.path[:100]!r} has no digest or no place")
+        self._places.setdefault(match[1], Place(tuple(pieces), self._compression))
+        return replace(entry, size=size, digest=match[1])
+
+    def _link(self, value: Mapping[str, Any], path: bytes) -> Entry:
+        target = normal_path(_text(value, "linkName").encode("utf-8", "surrogateescape"))
+        first = self._found.get(target)
+        if first is None or first.kind is Kind.DIRECTORY:
+            self._untouched[path] = target
+            return Entry(path, Kind.FILE, _number(value, "mode") & 0o7777)
+        if not first.link:
+            self._links += 1
+            first = self._found[target] = replace(first, link=self._links)
+        return replace(first, path=path)
+
+    def _first(self) -> tuple[Digest, ...]:
+        """The files before the landmark are those that a start wants."""
+        if PREFETCH_LANDMARK not in self._found:
+            return ()
+        before = self._order[: self._order.index(PREFETCH_LANDMARK)]
+        digests = [self._found[path].digest for path in before if path in self._found]
+        return tuple(dict.fromkeys(filter(None, digests)))
+
+
+def unpack_piece(data: bytes, piece: Piece, compression: str) -> bytes:
+    """The content of one piece from the bytes of its span. CorruptError when it is not what the table says."""
+    wanted = piece.inner + piece.size
+    try:
+        if compression == "gzip":
+            plain = _gunzip(data, wanted)
+        else:
+            plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read(wanted)
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise CorruptError("part of a layer cannot be decompressed", why=str(error)) from error
+    if len(plain) != wanted:
+        raise CorruptError("part of a layer is shorter than its table says")
+    return plain[piece.inner :]
+
+
+def _gunzip(data: bytes, size: int) -> bytes:
+    """Of the members that follow each other, as many bytes as are wanted."""
+    parts: list[bytes] = []
+    left = size
+    while data and left:
+        member = zlib.decompressobj(_GZIP)
+        part = member.decompress(data, left)
+        parts.append(part)
+        left -= len(part)
+        data = member.unused_data if member.eof else b""
+    return b"".join(parts)
+
+
+def _text(value: Mapping[str, Any], name: str) -> str:
+    found = value.get(name, "")
+    return found if isinstance(found, str) else ""
+
+
+def _number(value: Mapping[str, Any], name: str) -> int:
+    found = value.get(name, 0)
+    if not isinstance(found, int) or isinstance(found, bool) or not 0 <= found < 2**63:
+        raise InvalidError(f"a table of contents with {name} {str(found)[:40]!r}")
+    return found
+
+
+def _device(value: Mapping[str, Any]) -> int:
+    major, minor = _number(value, "devMajor"), _number(value, "devMinor")
+    if major >= 2**32 or minor >= 2**32:
+        raise InvalidError("a device with numbers that cannot be")
+    return os.makedev(major, minor)
+
+
+def _time(text: Any) -> int:
+    """Nanoseconds since the epoch of a time such as 2026-01-02T03:04:05.678Z; 0 for none."""
+    match = _TIME.fullmatch(text) if isinstance(text, str) else None
+    if match is None:
+        return 0
+    whole, fraction = match[1], (match[2] or "")[:9].ljust(9, "0")
+    try:
+        moment = datetime.fromisoformat(whole + (match[3] or "Z").replace("Z", "+00:00"))
+        return calendar.timegm(moment.utctimetuple()) * 10**9 + int(fraction)
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _attributes(value: Any) -> tuple[tuple[bytes, bytes], ...]:
+    """Names, with values in base64."""
+    if not isinstance(value, dict):
+        return ()
+    try:
+        pairs = {name.encode(): base64.b64decode(str(text), validate=True) for name, text in value.items()}
+    except (ValueError, binascii.Error) as error:
+        raise InvalidError("a table of contents with an attribute that is not base64") from error
+    return tuple(sorted(pairs.items()))
