@@ -121,6 +121,13 @@ class Storage:
         _run_apart(self._folder, *self._podman, "pull", "--quiet", "--tls-verify=false", image)
         return time.perf_counter() - started
 
+    def run(self, image: str, argv: Sequence[str]) -> float:
+        """Seconds."""
+        started = time.perf_counter()
+        options = ("--rm", "--cgroups=disabled", "--network=none", *_LIMITS)
+        _run_apart(self._folder, *self._podman, "run", *options, image, *argv)
+        return time.perf_counter() - started
+
     def build(self, folder: Path, tag: str) -> tuple[float, str]:
         """Seconds, and what the steps printed. Steps have the host's network and certificates."""
         started = time.perf_counter()

@@ -66,6 +66,13 @@ def build(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | Non
     _run(("build",), data, 1 if smoke else samples, as_json, save)
 
 
+@bench.command()
+@_measure_options
+def lazypull(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
+    """Images that start before they are downloaded."""
+    _run(("lazypull",), data, 1 if smoke else samples, as_json, save)
+
+
 @bench.command("import")
 @_measure_options
 def import_images(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:

@@ -17,6 +17,7 @@ from rich.progress import Progress as Bar
 
 from jiffy.cli.server_address import ServerAddress, server_options
 from jiffy.datadir import DataDirectory
+from jiffy.errors import InvalidError
 from jiffy.image.importing import Imported, KnownLayers, Progress
 from jiffy.image.index import Index
 from jiffy.image.manifest import parse_platform
@@ -34,6 +35,7 @@ _DEFAULT_CACHE: Final = "~/.cache/jiffy/import"
 @click.option("--platform", default="linux/amd64", show_default=True, help="Which one of several.")
 @click.option("--username", default="", help="For the registry; the password is read from JIFFY_REGISTRY_PASSWORD.")
 @click.option("--registry-mirror", "mirrors", multiple=True, metavar="HOST=URL", help="Ask there in place of a host.")
+@click.option("--lazy", is_flag=True, help="Leave files in the registry, where its layers can be read in parts.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @server_options
 def import_image(
@@ -42,6 +44,7 @@ def import_image(
     platform: str,
     username: str,
     mirrors: tuple[str, ...],
+    lazy: bool,
     as_json: bool,
     server: ServerAddress,
 ) -> None:
@@ -53,7 +56,12 @@ def import_image(
     """
     origin = parse_origin(source)
     credentials = Credentials(username, os.environ.get("JIFFY_REGISTRY_PASSWORD", "")) if username else None
-    access = Access(parse_platform(platform), credentials, dict(pair.split("=", 1) for pair in mirrors))
+    if lazy and (origin.reference is None or server.is_elsewhere):
+        raise InvalidError(
+            "--lazy is for images of registries", hint="and for the server on this host's data directory"
+        )
+    remote = server.data.remote if lazy else None
+    access = Access(parse_platform(platform), credentials, dict(pair.split("=", 1) for pair in mirrors), remote)
     with _workplace(server) as data, _bar(not as_json) as progress:
         objects = LocalObjects(data.objects, data.incoming, durable=not server.is_elsewhere)
         known = KnownLayers(data.layers, objects)
@@ -61,7 +69,14 @@ def import_image(
         if server.is_elsewhere:
             _send(imported, objects, server)
     references = [str(origin.reference)] if origin.reference is not None else list(imported.names)
-    order = {"index": imported.index, "config": imported.config, "references": references, "names": names}
+    order = {
+        "index": imported.index,
+        "config": imported.config,
+        "references": references,
+        "names": names,
+        "first": imported.first,
+        "lazy": lazy and not progress.total,
+    }
     made = server.ask("/images", order)
     _tell(made, imported, progress, as_json)
 

@@ -161,7 +161,7 @@ class _Reader:
     def _find_ends(self) -> dict[int, int]:
         """Where each member ends: where the next one begins, or where the table says."""
         starts = sorted({_number(value, "offset") for value in self._entries if _number(value, "offset")})
-        return dict(zip(starts, [*starts[1:], self._end], strict=True))
+        return dict(zip(starts, [*starts[1:], self._end], strict=False))
 
     def _gather(self, ends: Mapping[int, int]) -> dict[str, list[Piece]]:
         """The pieces of each file, in order."""

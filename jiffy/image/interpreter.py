@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,6 +13,7 @@ from jiffy.image.index import Kind
 from jiffy.image.tree import Tree
 
 _NAMES: Final = ("python", "python3")
+_FILE: Final = re.compile(rb"/python(\d+\.\d+t?)$")
 QUESTION: Final = """
 import importlib.metadata, json, os, platform, sys
 musl = sorted(name for name in os.listdir("/lib") if name.startswith("ld-musl-")) if os.path.isdir("/lib") else []
@@ -47,6 +49,16 @@ def find_interpreter(tree: Tree, search_path: str) -> str:
             if entry is not None and entry.kind is Kind.FILE and entry.mode & 0o111:
                 return path
     return ""
+
+
+def guess_interpreter(tree: Tree, program: str) -> Interpreter:
+    """What the names in a tree tell, where running it would fetch it."""
+    match = _FILE.search(tree.resolve(program.encode("utf-8", "surrogateescape")))
+    if match is None:
+        return Interpreter()
+    series = match[1].decode()
+    musl = any(entry.path.startswith(b"/lib/ld-musl-") for entry in tree.below(b"/lib"))
+    return Interpreter(series, series, program, "musl" if musl else "glibc")
 
 
 def read_answer(text: str) -> Interpreter:

@@ -21,10 +21,8 @@ from jiffy.image.pull import pull
 from jiffy.image.reference import parse_reference
 from jiffy.image.registry import Credentials
 from jiffy.objects.local import LocalObjects
-from jiffy.objects.profile import encode_profile, whole
 from jiffy.server.derivations import Derivations
 from jiffy.server.oci_config import read_config
-from jiffy.server.profiles import landmark_name
 from jiffy.server.remote_objects import RemoteObjects
 from jiffy.store.images import ImageContent
 from jiffy.store.stores import Stores
@@ -94,17 +92,9 @@ class Bases:
                 report(f"pulled {done / 1e6:.0f} of {news.total / 1e6:.0f} MB, {news.files} files")
         if imported is None:
             raise UnavailableError(f"{reference} was not pulled")
-        await self._note_remote(imported)
+        await self._remote.learn(imported.index, imported.first)
         report(f"pulled {reference}: {imported.files} files, {imported.size / 1e6:.0f} MB")
         return read_config(imported.index, imported.config)
-
-    async def _note_remote(self, imported: Imported) -> None:
-        """An image that stays in its registry, and may say what starts of it want."""
-        await asyncio.to_thread(self._remote.refresh)
-        if imported.first:
-            profile = encode_profile(whole(imported.first))
-            digest = await asyncio.to_thread(self._objects.put, profile)
-            await self._stores.profiles.put(landmark_name(imported.index), digest)
 
     async def _scratch(self) -> ImageContent:
         root = Entry(b"/", Kind.DIRECTORY, 0o755)

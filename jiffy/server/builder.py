@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from jiffy.core.actions import LaunchContainer
 from jiffy.errors import InvalidError
 from jiffy.image.debian_slim import shorten
-from jiffy.image.interpreter import QUESTION, Interpreter, find_interpreter, read_answer
+from jiffy.image.interpreter import QUESTION, Interpreter, find_interpreter, guess_interpreter, read_answer
 from jiffy.image.stages import Plan, Stage, plan_stages
 from jiffy.objects.local import LocalObjects
 from jiffy.server.bases import Bases
@@ -39,9 +39,13 @@ class Builder:
         if content.python and len(content.layers) == 1:
             return content
         search = content.environment.get("PATH", DEFAULT_PATH)
-        program = await asyncio.to_thread(lambda: find_interpreter(self._workshop.layers.tree(content.layers), search))
-        if not program:
+        tree = await asyncio.to_thread(self._workshop.layers.tree, content.layers)
+        program = await asyncio.to_thread(find_interpreter, tree, search)
+        file = tree.find(program.encode("utf-8", "surrogateescape")) if program else None
+        if file is None:
             return _with_interpreter(content, Interpreter())
+        if not self._objects.has(file.digest):
+            return _with_interpreter(content, guess_interpreter(tree, program))
 
         async def ask() -> dict[str, str]:
             answer = await self._ask(content, program, report)

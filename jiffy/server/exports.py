@@ -14,6 +14,7 @@ from jiffy.objects.profile import Profile, read_profile
 from jiffy.server.derivations import Derivations
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.oci_config import write_config
+from jiffy.server.profiles import landmark_name
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.stores import Stores
 
@@ -66,6 +67,7 @@ class Exports:
         image_id = await self._identify(request.match_info["image_id"])
         content = await self._content(image_id)
         profile = await self._stores.profiles.find(f"image/{image_id}")
+        profile = profile or await self._stores.profiles.find(landmark_name(content.layers[0]))
         image = MountableImage(
             image_id=image_id,
             layers=tuple([await self._derivations.erofs_image(layer) for layer in content.layers]),

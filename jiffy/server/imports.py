@@ -21,6 +21,7 @@ from jiffy.objects.local import LocalObjects
 from jiffy.server.builder import Builder
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.oci_config import read_config
+from jiffy.server.remote_objects import RemoteObjects
 from jiffy.store.images import StoredImage
 from jiffy.store.stores import Stores
 
@@ -28,10 +29,11 @@ logger = logging.getLogger(__name__)
 
 
 class Imports:
-    def __init__(self, stores: Stores, objects: LocalObjects, builder: Builder) -> None:
+    def __init__(self, stores: Stores, objects: LocalObjects, builder: Builder, remote: RemoteObjects) -> None:
         self._stores = stores
         self._objects = objects
         self._builder = builder
+        self._remote = remote
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """POST an image: it exists from then on, and its references and names mean it."""
@@ -39,7 +41,8 @@ class Imports:
             order = _Order.model_validate_json(await request.read())
         except ValidationError as error:
             raise InvalidError("not an image", why=str(error.errors()[0]["msg"])) from error
-        await asyncio.to_thread(self._check, check_digest(order.index))
+        await asyncio.to_thread(self._check, check_digest(order.index), order.lazy)
+        await self._remote.learn(order.index, [check_digest(digest) for digest in order.first])
         image = await self._add(order)
         for reference in order.references:
             await self._stores.image_names.refer(str(parse_reference(reference)), image.image_id)
@@ -60,9 +63,12 @@ class Imports:
             await self._stores.images.complete(image_id, content)
         return await self._stores.images.get(image_id)
 
-    def _check(self, index: str) -> None:
+    def _check(self, index: str, lazy: bool) -> None:
+        """The files of one that is `lazy` are in its registry."""
         if not self._objects.keep(index):
             raise NotFoundError(f"no object {index}", hint="send the index before the image")
+        if lazy:
+            return
         listed = {digest for digest, _ in Index.from_file(self._objects.path(index)).digests()}
         if missing := self._objects.missing(listed):
             raise NotFoundError(f"{len(missing)} files of the image were not sent", why=f"{missing[0]} is not here")
@@ -73,3 +79,5 @@ class _Order(BaseModel):
     config: dict[str, Any] = {}
     references: list[str] = []
     names: list[str] = []
+    first: list[str] = []
+    lazy: bool = False

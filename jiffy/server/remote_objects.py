@@ -16,6 +16,9 @@ from jiffy.image.registry import Registry
 from jiffy.image.remote import RemoteLayer, load_layer
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.profile import encode_profile, whole
+from jiffy.server.profiles import landmark_name
+from jiffy.store.stores import Stores
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +39,9 @@ class _Wanted:
 class RemoteObjects:
     """`folder` has the descriptions of layers; `mirrors` are addresses that are asked in place of a registry's host."""
 
-    def __init__(self, folder: Path, objects: LocalObjects, mirrors: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, stores: Stores, objects: LocalObjects, mirrors: Mapping[str, str]) -> None:
         self._folder = folder
+        self._stores = stores
         self._objects = objects
         self._mirrors = mirrors
         self._layers: dict[str, RemoteLayer] = {}
@@ -49,6 +53,13 @@ class RemoteObjects:
         for path in self._folder.iterdir():
             if len(path.name) == 64 and path.name not in self._layers:
                 self._layers[path.name] = load_layer(path)
+
+    async def learn(self, index: Digest, first: Sequence[Digest]) -> None:
+        """An image was imported, which may have stayed in its registry; it may say what starts of it want `first`."""
+        await asyncio.to_thread(self.refresh)
+        if first:
+            digest = await asyncio.to_thread(self._objects.put, encode_profile(whole(first)))
+            await self._stores.profiles.put(landmark_name(index), digest)
 
     async def ensure(self, digests: Iterable[Digest]) -> None:
         """Have objects here, as far as a layer has them. UnavailableError when a registry does not answer."""

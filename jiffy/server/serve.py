@@ -161,7 +161,7 @@ def _assemble(
     bells = Bells()
     workers = Workers()
     derivations = Derivations(stores, objects)
-    remote = RemoteObjects(data.remote, objects, options.registry_mirrors)
+    remote = RemoteObjects(data.remote, stores, objects, options.registry_mirrors)
     remote.refresh()
     profiles = Profiles(stores.profiles, objects, derivations.load_index)
     packs = Packs(derivations, objects)
@@ -210,7 +210,7 @@ def _assemble(
         workers,
         collection,
         Exports(stores, derivations, objects),
-        Imports(stores, objects, builder),
+        Imports(stores, objects, builder, remote),
         remote,
         check_token,
         describe,

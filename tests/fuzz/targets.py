@@ -13,6 +13,7 @@ from jiffy.image.archive import import_archive, import_layer
 from jiffy.image.assembly import Assembly
 from jiffy.image.change import apply_change, encode_change, flatten, read_change
 from jiffy.image.compression import decompress
+from jiffy.image.estargz import FOOTER_BYTES, find_table, read_contents, read_gzip_table, read_zstd_table
 from jiffy.image.index import Entry, Index, Kind, encode_index
 from jiffy.image.manifest import Platform, choose_manifest, is_list, read_diff_ids, read_json, read_manifest
 from jiffy.image.reference import parse_reference
@@ -129,9 +130,22 @@ def words(data: bytes) -> None:
                 continue
 
 
+def table(data: bytes) -> None:
+    """A table of contents of a layer, and its end as a registry gives it."""
+    find_table(data[-FOOTER_BYTES:])
+    for read in (read_gzip_table, read_zstd_table):
+        try:
+            read(data)
+        except JiffyError:
+            continue
+    assembly = Assembly()
+    assembly.add(read_contents(data, 1000, "gzip").change)
+    encode_index(list(assembly.entries()))
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
-    for each in (archive, layer, change, index, manifest, configuration, reference, dockerfile, words)
+    for each in (archive, layer, change, index, manifest, configuration, reference, dockerfile, words, table)
 }
 
 

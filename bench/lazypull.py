@@ -1,0 +1,123 @@
+"""The first instruction of an image in a registry 2 ms away, on a host that has nothing: `import sklearn` from an eStargz,
+of which only what it reads is fetched, beside `podman pull` and run of the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from bench.coldstart import make_image
+from bench.figures import Figure, Report
+from bench.hosts import open_starts, record_profile, scratch_directory
+from bench.podman import Storage, serve_registry
+from bench.proxy import far_away
+from jiffy.cli.image_export import Pushed
+from jiffy.cli.running import ask_server, find_server
+from jiffy.datadir import DataDirectory
+from jiffy.image.estargz_writer import write_estargz
+from jiffy.image.export import Exportable, LayerFile, export_image
+from jiffy.image.index import Index
+from jiffy.image.reference import parse_reference
+from jiffy.image.registry import Registry
+from jiffy.objects.local import LocalObjects
+from jiffy.worker.host import Origin
+
+_ROUND_TRIP: Final = 0.002
+_PACKAGES: Final = ("scikit-learn",)
+_PROGRAM: Final = ("python3", "-c", "import sklearn, sklearn.linear_model; print('ready')")
+_PATH: Final = {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]}
+_REACH: Final = 0.5
+
+
+def run(data: DataDirectory, samples: int) -> Report:
+    """Needs root, a server that has made its base on the data directory, podman, docker-registry and skopeo."""
+    with scratch_directory(data) as scratch, serve_registry(scratch.root / "registry") as port:
+        asyncio.run(_publish(data, scratch, port))
+        ours, peers = [], []
+        with far_away(port, _ROUND_TRIP) as far:
+            name = f"127.0.0.1:{far.port}/bench/lazy:1"
+            for _ in range(samples):
+                ours.append(_start_lazily(scratch, name))
+                storage = Storage(scratch.root)
+                peers.append(storage.pull(name) + storage.run(name, _PROGRAM))
+    return Report([Figure("import sklearn, eStargz", "s", ours, "podman pull and run", peers, _REACH)])
+
+
+async def _publish(data: DataDirectory, scratch: DataDirectory, port: int) -> None:
+    """Push the image, what a start reads first in its layers."""
+    objects = LocalObjects(data.objects, data.incoming)
+    image = await make_image(data, objects, scratch.root / "image", _PACKAGES)
+    host = DataDirectory(scratch.root / "recorder")
+    host.create()
+    origin = Origin((find_server(data).http_url,), data.token)
+    read = await record_profile(host, origin, _PROGRAM, image.layers, image.chunk_maps)
+    shutil.rmtree(host.root)
+
+    def load(digest: str) -> Index:
+        return Index.from_file(objects.path(digest))
+
+    def write(index: Index, path: Path) -> LayerFile:
+        held = {digest for digest, _ in index.digests()}
+        return write_estargz(index, objects.path, path, [digest for digest in read if digest in held])
+
+    reference = parse_reference(f"127.0.0.1:{port}/bench/lazy:1")
+    with tempfile.TemporaryDirectory(dir=scratch.root) as folder:
+        async with Registry(reference, can_push=True) as registry:
+            exportable = Exportable(image.indexes, _PATH)
+            await export_image(exportable, load, write, Path(folder), Pushed(registry, reference.tag))
+
+
+def _start_lazily(scratch: DataDirectory, name: str) -> float:
+    """Seconds from the wish for the image until the program is ready, with a server and a host that have nothing."""
+    with _fresh_server(scratch) as server:
+        return asyncio.run(_import_and_start(scratch, server, name))
+
+
+async def _import_and_start(scratch: DataDirectory, server: DataDirectory, name: str) -> float:
+    url = find_server(server).http_url
+    host = DataDirectory(scratch.root / "host")
+    host.create()
+    try:
+        async with open_starts(host, Origin((url,), server.token)) as starts:
+            started = time.perf_counter()
+            command = [sys.executable, "-m", "jiffy", "image", "import", "--lazy", "--json", f"docker://{name}"]
+            process = await asyncio.create_subprocess_exec(
+                *command, "--data", str(server.root), stdout=asyncio.subprocess.PIPE
+            )
+            output, _ = await process.communicate()
+            imported = json.loads(output)
+            described = await asyncio.to_thread(_describe, server, imported["image_id"])
+            taken = time.perf_counter() - started
+            start = await starts.measure(
+                _PROGRAM, described["layers"], described["profile"], catalogues=described["catalogues"]
+            )
+            return taken + start.total / 1000
+    finally:
+        shutil.rmtree(host.root)
+
+
+def _describe(server: DataDirectory, image_id: str) -> dict[str, Any]:
+    described: dict[str, Any] = ask_server(find_server(server).http_url, server.token, f"/images/{image_id}")
+    return described
+
+
+@contextmanager
+def _fresh_server(scratch: DataDirectory) -> Iterator[DataDirectory]:
+    data = DataDirectory(scratch.root / "server")
+    jiffy = (sys.executable, "-m", "jiffy")
+    command = [*jiffy, "serve", "--no-worker", "--background", "--port", "0", "--data", str(data.root)]
+    subprocess.run(command, check=True, capture_output=True)
+    try:
+        yield data
+    finally:
+        subprocess.run([*jiffy, "stop", "--data", str(data.root)], check=True, capture_output=True)
+        shutil.rmtree(data.root)
