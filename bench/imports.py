@@ -4,7 +4,6 @@ of the same; and how many objects the second adds."""
 from __future__ import annotations
 
 import asyncio
-import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +60,7 @@ async def _measure(data: DataDirectory, scratch: DataDirectory, port: int, sampl
         storage = Storage(scratch.root)
         for name, seconds in zip(names, peers, strict=True):
             seconds.append(await asyncio.to_thread(storage.pull, name))
-        await asyncio.to_thread(shutil.rmtree, fresh.root)
+        fresh.root.rename(scratch.root / f"used-{len(stored)}")
     share = sizes[0] / sizes[1]
     added = len(dict(Index.from_file(objects.path(second[-1])).digests()))
     return Report(

@@ -115,7 +115,7 @@ class _Reader:
 
     def run(self) -> Change:
         try:
-            with tarfile.open(fileobj=self._stream, mode="r|", errorlevel=2, bufsize=_CHUNK) as archive:
+            with tarfile.open(fileobj=self._stream, mode="r|", errorlevel=2, bufsize=tarfile.RECORDSIZE) as archive:
                 for member in archive:
                     self._add(archive, member)
         except InvalidError:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import bz2
 import io
 import lzma
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Final, cast
 
 import zstandard
+from isal import isal_zlib
+from isal.igzip_lib import IsalError
 
-ERRORS: Final = (EOFError, OSError, zlib.error, lzma.LZMAError, zstandard.ZstdError)
+ERRORS: Final = (EOFError, OSError, IsalError, lzma.LZMAError, zstandard.ZstdError)
 """What a broken stream raises when it is read."""
 
 _PIECE: Final = 2**18
@@ -44,11 +45,12 @@ def open_compressed(path: Path) -> Iterator[BinaryIO]:
 
 
 class _Gunzip(io.RawIOBase):
-    """All members of a gzip stream, one after the other. The standard library's reads in pieces of 8 KiB."""
+    """All members of a gzip stream, one after the other. The standard library's reads in pieces of 8 KiB,
+    and takes twice as long."""
 
     def __init__(self, source: BinaryIO) -> None:
         self._source = source
-        self._member: Any = zlib.decompressobj(_GZIP)
+        self._member: Any = isal_zlib.decompressobj(_GZIP)
         self._compressed = b""
         self._began = False
 
@@ -67,7 +69,7 @@ class _Gunzip(io.RawIOBase):
             self._compressed = self._member.unconsumed_tail
             if self._member.eof:
                 self._compressed = self._member.unused_data.lstrip(b"\0")
-                self._member = zlib.decompressobj(_GZIP)
+                self._member = isal_zlib.decompressobj(_GZIP)
                 self._began = bool(self._compressed)
             if data:
                 buffer[: len(data)] = data
