@@ -39,7 +39,7 @@ def main(step: str):
     base.run_commands(step).build(app)
     print("took", time.time() - started)
 """
-_TIME: Final = re.compile(r"^(?:.*\s)?at-(\d+\.\d+)$", re.M)
+_TIME: Final = re.compile(r"^(?:.*[ \t])?at-(\d+\.\d+)$", re.M)
 
 
 def run(data: DataDirectory, samples: int) -> Report:

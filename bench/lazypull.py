@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from bench.coldstart import make_image
+from bench.coldstart import Image, make_image
 from bench.figures import Figure, Report
 from bench.hosts import open_starts, record_profile, scratch_directory
 from bench.podman import Storage, serve_registry
@@ -23,12 +23,14 @@ from bench.proxy import far_away
 from jiffy.cli.image_export import Pushed
 from jiffy.cli.running import ask_server, find_server
 from jiffy.datadir import DataDirectory
+from jiffy.errors import UnavailableError
 from jiffy.image.estargz_writer import write_estargz
 from jiffy.image.export import Exportable, LayerFile, export_image
 from jiffy.image.index import Index
 from jiffy.image.reference import parse_reference
 from jiffy.image.registry import Registry
 from jiffy.objects.local import LocalObjects
+from jiffy.objects.profile import Profile
 from jiffy.worker.host import Origin
 
 _ROUND_TRIP: Final = 0.002
@@ -36,12 +38,16 @@ _PACKAGES: Final = ("scikit-learn",)
 _PROGRAM: Final = ("python3", "-c", "import sklearn, sklearn.linear_model; print('ready')")
 _PATH: Final = {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]}
 _REACH: Final = 0.5
+_READY_SECONDS: Final = 15.0
 
 
 def run(data: DataDirectory, samples: int) -> Report:
     """Needs root, a server that has made its base on the data directory, podman, docker-registry and skopeo."""
     with scratch_directory(data) as scratch, serve_registry(scratch.root / "registry") as port:
-        asyncio.run(_publish(data, scratch, port))
+        objects = LocalObjects(data.objects, data.incoming)
+        image = asyncio.run(make_image(data, objects, scratch.root / "image", _PACKAGES))
+        read = asyncio.run(_record(data, scratch, image))
+        asyncio.run(_publish(objects, image, read, scratch, port))
         ours, peers = [], []
         with far_away(port, _ROUND_TRIP) as far:
             name = f"127.0.0.1:{far.port}/bench/lazy:1"
@@ -52,15 +58,16 @@ def run(data: DataDirectory, samples: int) -> Report:
     return Report([Figure("import sklearn, eStargz", "s", ours, "podman pull and run", peers, _REACH)])
 
 
-async def _publish(data: DataDirectory, scratch: DataDirectory, port: int) -> None:
-    """Push the image, what a start reads first in its layers."""
-    objects = LocalObjects(data.objects, data.incoming)
-    image = await make_image(data, objects, scratch.root / "image", _PACKAGES)
+async def _record(data: DataDirectory, scratch: DataDirectory, image: Image) -> Profile:
+    """What a start reads, in a loop of its own: a host's threads must all be in its namespace."""
     host = DataDirectory(scratch.root / "recorder")
     host.create()
     origin = Origin((find_server(data).http_url,), data.token)
-    read = await record_profile(host, origin, _PROGRAM, image.layers, image.chunk_maps)
-    shutil.rmtree(host.root)
+    return await record_profile(host, origin, _PROGRAM, image.layers, image.chunk_maps)
+
+
+async def _publish(objects: LocalObjects, image: Image, read: Profile, scratch: DataDirectory, port: int) -> None:
+    """Push the image, what a start reads first in its layers."""
 
     def load(digest: str) -> Index:
         return Index.from_file(objects.path(digest))
@@ -112,12 +119,25 @@ def _describe(server: DataDirectory, image_id: str) -> dict[str, Any]:
 
 @contextmanager
 def _fresh_server(scratch: DataDirectory) -> Iterator[DataDirectory]:
+    """A child of this process, which must wait for it: it may be the parent of all that has none."""
     data = DataDirectory(scratch.root / "server")
-    jiffy = (sys.executable, "-m", "jiffy")
-    command = [*jiffy, "serve", "--no-worker", "--background", "--port", "0", "--data", str(data.root)]
-    subprocess.run(command, check=True, capture_output=True)
-    try:
-        yield data
-    finally:
-        subprocess.run([*jiffy, "stop", "--data", str(data.root)], check=True, capture_output=True)
-        shutil.rmtree(data.root)
+    command = [sys.executable, "-m", "jiffy", "serve", "--no-worker", "--port", "0", "--data", str(data.root)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        try:
+            _await(data)
+            yield data
+        finally:
+            server.terminate()
+    shutil.rmtree(data.root)
+
+
+def _await(data: DataDirectory) -> None:
+    deadline = time.monotonic() + _READY_SECONDS
+    while True:
+        try:
+            find_server(data)
+            return
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

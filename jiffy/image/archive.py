@@ -18,6 +18,7 @@ from jiffy.objects.local import ObjectBatch
 
 _CHUNK: Final = 1 << 20
 _TAR_HEADER: Final = 512
+_BROKEN: Final[tuple[type[Exception], ...]] = (tarfile.TarError, ValueError, ArithmeticError, *ERRORS)
 _MOST_LINKS: Final = 40
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
@@ -120,7 +121,7 @@ class _Reader:
                     self._add(archive, member)
         except InvalidError:
             raise
-        except (tarfile.TarError, ValueError, ArithmeticError, *ERRORS) as error:
+        except _BROKEN as error:
             raise InvalidError("cannot read the archive", why=str(error)) from error
         return Change(entries=list(self._entries.values()), untouched=self._untouched)
 

@@ -14,7 +14,13 @@ import zstandard
 from isal import isal_zlib
 from isal.igzip_lib import IsalError
 
-ERRORS: Final = (EOFError, OSError, IsalError, lzma.LZMAError, zstandard.ZstdError)
+ERRORS: Final[tuple[type[Exception], ...]] = (
+    EOFError,
+    OSError,
+    cast(type[Exception], IsalError),
+    lzma.LZMAError,
+    zstandard.ZstdError,
+)
 """What a broken stream raises when it is read."""
 
 _PIECE: Final = 2**18

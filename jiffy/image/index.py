@@ -311,6 +311,8 @@ def _check_tree(ordered: list[Entry]) -> None:
         raise InvalidError("a tree without a root")
     if len(ordered) > MOST_ENTRIES:
         raise InvalidError(f"a tree of {len(ordered)} entries", why=f"the most is {MOST_ENTRIES}")
+    if sum(entry.size for entry in ordered) >= 2**64:
+        raise InvalidError("a tree of more bytes than can be counted")
     directories = {entry.path for entry in ordered if entry.kind is Kind.DIRECTORY}
     previous = None
     for entry in ordered:

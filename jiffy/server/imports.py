@@ -53,13 +53,14 @@ class Imports:
         return web.json_response({"image_id": image.image_id, **asdict(image.content)})
 
     async def _add(self, order: _Order) -> StoredImage:
-        meant = json.dumps([order.index, order.config], sort_keys=True)
+        content = read_config(order.index, order.config)
+        meant = json.dumps(asdict(content), sort_keys=True)
         identity = hashlib.sha256(meant.encode()).hexdigest()
         image_id = derived_id("im", "import", identity)
         await self._stores.images.add(StoredImage(image_id, "", b"", f"import/{identity}"))
         image = await self._stores.images.get(image_id)
         if image.content is None:
-            content = await self._builder.inspect(read_config(order.index, order.config), logger.info)
+            content = await self._builder.inspect(content, logger.info)
             await self._stores.images.complete(image_id, content)
         return await self._stores.images.get(image_id)
 
