@@ -24,6 +24,7 @@ def test_the_corpus_holds_nothing_that_is_found(target: str) -> None:
         attempt(target, file.read_bytes())
 
 
+@pytest.mark.fuzz
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_few_seconds_of_fuzzing_find_nothing(target: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fuzz", target, "--seconds", str(SECONDS), "--scratch", str(tmp_path)]
