@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -14,12 +14,12 @@ from jiffy.errors import InvalidError
 from jiffy.image.change import Change
 from jiffy.image.compression import ERRORS, open_compressed
 from jiffy.image.index import LONGEST_NAME, LONGEST_PATH, MOST_ENTRIES, Entry, Kind
+from jiffy.image.links import follow
 from jiffy.objects.local import ObjectBatch
 
 _CHUNK: Final = 1 << 20
 _TAR_HEADER: Final = 512
 _BROKEN: Final[tuple[type[Exception], ...]] = (tarfile.TarError, ValueError, ArithmeticError, *ERRORS)
-_MOST_LINKS: Final = 40
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _XATTR: Final = "SCHILY.xattr."
@@ -73,34 +73,9 @@ def _settle(entries: list[Entry]) -> list[Entry]:
     settled = {}
     for entry in entries:
         folder, _, name = entry.path.rpartition(b"/")
-        path = follow(folder, links) + b"/" + name if links and folder else entry.path
+        path = follow(folder, links.get).rstrip(b"/") + b"/" + name if links and folder else entry.path
         settled[path] = replace(entry, path=path)
     return list(settled.values())
-
-
-def follow(path: bytes, links: Mapping[bytes, bytes]) -> bytes:
-    """Where a folder's path leads by links; `..` never leaves the root. The root is empty."""
-    pending = [name for name in path.split(b"/") if name][::-1]
-    trail: list[bytes] = []
-    followed = 0
-    while pending:
-        name = pending.pop()
-        if name in (b"", b"."):
-            continue
-        if name == b"..":
-            del trail[-1:]
-            continue
-        target = links.get(b"/" + b"/".join([*trail, name]))
-        if target is None:
-            trail.append(name)
-            continue
-        followed += 1
-        if followed > _MOST_LINKS:
-            raise InvalidError(f"{path[:100]!r} leads through a loop of links")
-        if target.startswith(b"/"):
-            trail.clear()
-        pending.extend(target.split(b"/")[::-1])
-    return b"".join(b"/" + name for name in trail)
 
 
 class _Reader:

@@ -13,8 +13,8 @@ from typing import Final
 from jiffy.errors import InvalidError
 from jiffy.image.change import Change
 from jiffy.image.index import LONGEST_PATH, MOST_ENTRIES, Entry, Kind
+from jiffy.image.links import MOST_LINKS
 
-_MOST_LINKS: Final = 40
 _FOLDER: Final = Entry(b"", Kind.DIRECTORY, 0o755)
 
 
@@ -116,7 +116,7 @@ class Assembly:
                 node = children[name] = _Node(_FOLDER, {})
             if node.entry.kind is Kind.SYMLINK:
                 links += 1
-                if links > _MOST_LINKS:
+                if links > MOST_LINKS:
                     raise InvalidError(f"{b'/'.join(names)[:100]!r} leads through a loop of links")
                 if node.entry.target.startswith(b"/"):
                     trail = [self._root]

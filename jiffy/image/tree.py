@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final
 
-from jiffy.errors import InvalidError
 from jiffy.image.index import Entry, Index, Kind
-
-_MOST_LINKS: Final = 40
+from jiffy.image.links import follow
 
 
 class Tree:
@@ -26,29 +23,8 @@ class Tree:
         return None
 
     def resolve(self, path: bytes) -> bytes:
-        """Where a path leads once all links on it are followed, the last one too; `..` never leaves the root, and what does
-        not exist is taken as it is."""
-        pending = [name for name in path.split(b"/") if name][::-1]
-        resolved: list[bytes] = []
-        links = 0
-        while pending:
-            name = pending.pop()
-            if name == b"..":
-                del resolved[-1:]
-                continue
-            if name == b".":
-                continue
-            found = self.lookup(b"/" + b"/".join([*resolved, name]))
-            if found is None or found.kind is not Kind.SYMLINK:
-                resolved.append(name)
-                continue
-            links += 1
-            if links > _MOST_LINKS:
-                raise InvalidError(f"{path!r} leads through a loop of links")
-            if found.target.startswith(b"/"):
-                resolved.clear()
-            pending.extend([name for name in found.target.split(b"/") if name][::-1])
-        return b"/" + b"/".join(resolved)
+        """Where a path leads once all links on it are followed, the last one too; what does not exist is taken as it is."""
+        return follow(path, self._target_of)
 
     def find(self, path: bytes) -> Entry | None:
         """What is at a path, links followed."""
@@ -60,6 +36,10 @@ class Tree:
         for number, index in enumerate(reversed(self._topmost_first)):
             merged.update((entry.path, self._own_link(entry, number)) for entry in index.below(path))
         return iter(merged.values())
+
+    def _target_of(self, path: bytes) -> bytes | None:
+        found = self.lookup(path)
+        return found.target if found is not None and found.kind is Kind.SYMLINK else None
 
     def _own_link(self, entry: Entry, layer: int) -> Entry:
         """Each layer counts its hard links by itself."""
