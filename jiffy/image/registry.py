@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -32,7 +33,12 @@ _CHALLENGE: Final = re.compile(r'([a-zA-Z_]+)="([^"]*)"')
 @dataclass(frozen=True, slots=True)
 class Credentials:
     username: str
-    password: str
+    password: str = field(repr=False)
+
+    @property
+    def header(self) -> str:
+        """As a request has it."""
+        return f"Basic {base64.b64encode(f'{self.username}:{self.password}'.encode()).decode()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +208,7 @@ class Registry:
         scheme, _, rest = challenge.partition(" ")
         if scheme.lower() == "basic":
             if self._credentials is not None:
-                basic = aiohttp.BasicAuth(self._credentials.username, self._credentials.password)
-                self._authorization = basic.encode()
+                self._authorization = self._credentials.header
             return
         if scheme.lower() != "bearer":
             raise UnavailableError(f"{self.reference.host} wants a login of an unknown kind", why=challenge[:80])
@@ -217,11 +222,9 @@ class Registry:
             raise UnavailableError(f"{self.reference.host} names no place to log in")
         scope = fields.get("scope") or f"repository:{self.reference.repository}:{self._actions}"
         asked = {"service": fields.get("service", ""), "scope": scope}
-        login = None
-        if self._credentials is not None:
-            login = aiohttp.BasicAuth(self._credentials.username, self._credentials.password)
+        login = {} if self._credentials is None else {"Authorization": self._credentials.header}
         try:
-            async with self._session.get(realm, params=asked, auth=login) as answer:
+            async with self._session.get(realm, params=asked, headers=login) as answer:
                 await self._check(answer, "")
                 told = json.loads(await answer.text())
         except (aiohttp.ClientError, TimeoutError) as error:
