@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bases import find_base_image, make_base
 from tests.cli.test_commands import jiffy
 from tests.oci import LayoutWriter, Member, folder, hard_link, link, make_layer
 from tests.registries import RegistryUnderTest
@@ -129,6 +130,14 @@ def test_a_report_tells_junk_reads_and_overlaps(server: ServerUnderTest, tmp_pat
     assert [(overlap["files"], overlap["size"]) for overlap in told["overlaps"]] == [(1, 1)]
     assert picture.read_text().startswith("<?xml")
     assert "documentation" in image(server, "report", *arguments).output
+
+
+def test_a_command_is_traced_in_its_image(server: ServerUnderTest, tmp_path: Path) -> None:
+    make_base(server, tmp_path)
+    told = image(server, "report", find_base_image(server), "--trace", "/bin/ls -l /etc/debian_version", "--json")
+    trace = json.loads(told.output[told.output.index("{") :])["trace"]
+    assert trace["exit_code"] == 0 and trace["stats"] > 0 and trace["opens"] > 0
+    assert "/etc/ld.so.cache" in trace["opened"] and not list(server.data.root.glob("tmp*"))
 
 
 def test_mistakes_are_told_in_one_message(server: ServerUnderTest, tmp_path: Path) -> None:
