@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import zstandard
 
-from jiffy.errors import CorruptError, InvalidError
+from jiffy.errors import CorruptError, InvalidError, UnsupportedError
 from jiffy.image.archive import as_layer, normal_path
 from jiffy.image.change import Change
 from jiffy.image.index import MOST_ENTRIES, Entry, Kind
@@ -35,6 +35,9 @@ TOC_DIGEST: Final = "containerd.io/snapshot/stargz/toc.digest"
 ZSTD_POSITION: Final = "io.github.containers.zstd-chunked.manifest-position"
 ZSTD_CHECKSUM: Final = "io.github.containers.zstd-chunked.manifest-checksum"
 LARGEST_TOC: Final = 256 * 2**20
+LARGEST_PIECE: Final = 256 * 2**20
+"""Bytes of a file, or of a blob, that are had and held at once."""
+
 FOOTER_BYTES: Final = 51
 _FOOTER: Final = re.compile(rb"SG\x16\x00([0-9a-f]{16})STARGZ", re.DOTALL)
 _GZIP: Final = 31
@@ -177,6 +180,8 @@ class _Reader:
             size = _number(value, "chunkSize") or max(0, whole - known)
             if not start < end <= self._end:
                 raise InvalidError(f"{name[:100]!r} lies where the blob has nothing")
+            if end - start > LARGEST_PIECE:
+                raise UnsupportedError(f"{name[:100]!r} cannot be read in parts", why="its pieces are too large")
             found.setdefault(name, []).append(Piece(start, end, size, _number(value, "innerOffset")))
         return self._sized(found)
 
@@ -188,6 +193,8 @@ class _Reader:
             if rest < 0:
                 raise InvalidError(f"the pieces of {name[:100]!r} are more than the file")
             pieces[-1] = replace(pieces[-1], size=rest)
+            if any(piece.inner + piece.size > LARGEST_PIECE for piece in pieces):
+                raise UnsupportedError(f"{name[:100]!r} cannot be read in parts", why="its pieces are too large")
         return found
 
     def _add(self, value: Mapping[str, Any], pieces: Mapping[str, list[Piece]]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import InvalidError, NotFoundError
+from jiffy.errors import InvalidError, NotFoundError, UnsupportedError
 from jiffy.image.archive import import_archive
 from jiffy.image.change import capture_change
 from jiffy.image.compression import open_compressed
@@ -84,7 +85,8 @@ async def import_origin(
         return await asyncio.to_thread(_import_tree, origin, objects, progress)
     async with _open(origin, access) as image:
         if access.remote is not None and isinstance(image.blobs, Registry) and can_stay(image):
-            return await import_lazily(image, image.blobs, access.credentials, objects, access.remote)
+            with contextlib.suppress(UnsupportedError):
+                return await import_lazily(image, image.blobs, access.credentials, objects, access.remote)
         return await import_image(image, objects, known, progress)
 
 

@@ -11,6 +11,7 @@ from jiffy.core.actions import LaunchContainer
 from jiffy.errors import InvalidError
 from jiffy.image.debian_slim import shorten
 from jiffy.image.interpreter import QUESTION, Interpreter, find_interpreter, guess_interpreter, read_answer
+from jiffy.image.reference import parse_reference
 from jiffy.image.stages import Plan, Stage, plan_stages
 from jiffy.objects.local import LocalObjects
 from jiffy.server.bases import Bases
@@ -125,7 +126,12 @@ class _Job:
     async def _find_image(self, reference: str) -> ImageContent:
         if (content := self._definition.bases.get(reference)) is not None:
             return content
-        return await self._bases.find(reference, self._definition.credentials, self._report)
+        credentials = self._definition.credentials if self._is_of_the_secret(reference) else None
+        return await self._bases.find(reference, credentials, self._report)
+
+    def _is_of_the_secret(self, reference: str) -> bool:
+        """A registry's password is for the registry of the first FROM, and no other learns it."""
+        return parse_reference(reference).host == parse_reference(self._plan.stages[0].reference).host
 
     def _report_of(self, stage: Stage) -> Hear:
         if len(self._plan.stages) == 1:

@@ -64,6 +64,10 @@ class Layers:
             return layers
         return self._stack(layers, applied)
 
+    def graft(self, layers: tuple[Digest, ...], entries: Iterable[Entry]) -> Digest:
+        """A layer of entries that fits on others, links below followed."""
+        return self.put(graft(self.tree(layers), entries))
+
     def add_entries(self, layers: tuple[Digest, ...], entries: Iterable[Entry]) -> tuple[Digest, ...]:
         """The layers with entries placed over them, links below followed."""
         tree = self.tree(layers)

@@ -99,11 +99,26 @@ class RemoteObjects:
 
     async def _fetch_span(self, registry: Registry, layer: RemoteLayer, span: _Wanted) -> None:
         async with self._gate:
-            try:
-                data = await registry.read(layer.blob, span.start, span.end - span.start)
-            except JiffyError as error:
-                raise UnavailableError("part of a layer cannot be fetched", why=str(error)) from error
+            if len(span.objects) == 1:
+                await self._fetch_pieces(registry, layer, *span.objects[0])
+                return
+            data = await self._read(registry, layer, span.start, span.end)
             await asyncio.to_thread(self._store, data, span)
+
+    async def _fetch_pieces(self, registry: Registry, layer: RemoteLayer, digest: Digest, place: Place) -> None:
+        """One after the other: a large file is never in memory as a whole."""
+        with self._objects.writer(digest) as writer:
+            for piece in place.pieces:
+                data = await self._read(registry, layer, piece.start, piece.end)
+                part = await asyncio.to_thread(unpack_piece, data, piece, place.compression)
+                await asyncio.to_thread(writer.write, part)
+            await asyncio.to_thread(writer.publish)
+
+    async def _read(self, registry: Registry, layer: RemoteLayer, start: int, end: int) -> bytes:
+        try:
+            return await registry.read(layer.blob, start, end - start)
+        except JiffyError as error:
+            raise UnavailableError("part of a layer cannot be fetched", why=str(error)) from error
 
     def _store(self, data: bytes, span: _Wanted) -> None:
         for digest, place in span.objects:
@@ -115,7 +130,7 @@ class RemoteObjects:
 
 
 def _group(layer: RemoteLayer, digests: Sequence[Digest]) -> list[_Wanted]:
-    """Neighbours together, as long as the request stays small. One object's pieces lie beside each other."""
+    """Neighbours together, as long as the request stays small. One object's pieces mostly lie beside each other."""
     spans: list[_Wanted] = []
     places = sorted([(layer.places[digest], digest) for digest in digests], key=lambda pair: pair[0].pieces[0].start)
     for place, digest in places:

@@ -330,8 +330,8 @@ class StageRun:
                 CacheMount(
                     target=target,
                     name=self._expand(command, mount.get("id", "")) or target,
-                    mode=int(mount.get("mode", "0755"), 8),
-                    owner=User(int(mount.get("uid", "0")), int(mount.get("gid", "0"))),
+                    mode=_number(command, mount.get("mode", "0755"), 8),
+                    owner=User(_number(command, mount.get("uid", "0")), _number(command, mount.get("gid", "0"))),
                     exclusive=mount.get("sharing", "shared") != "shared",
                     read_only="readonly" in mount,
                 )
@@ -349,12 +349,9 @@ class StageRun:
             source = await self._bind_source(mount.get("from", ""))
             placement = Placement(target)
             patterns = [mount.get("source", "/")]
-            below = self._tree_of((*self.content.layers, *layers))
-            entries = await asyncio.to_thread(place_entries, source, patterns, below, placement)
-            stacked = await asyncio.to_thread(
-                self.workshop.layers.add_entries, (*self.content.layers, *layers), entries
-            )
-            layers = list(stacked[len(self.content.layers) :])
+            below = (*self.content.layers, *layers)
+            entries = await asyncio.to_thread(place_entries, source, patterns, self._tree_of(below), placement)
+            layers.append(await asyncio.to_thread(self.workshop.layers.graft, below, entries))
             targets.append(target)
         return _Bound(tuple(layers), tuple(targets))
 
@@ -457,6 +454,16 @@ def _added(known: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
 
 def _bytes(path: str) -> bytes:
     return path.encode("utf-8", "surrogateescape")
+
+
+def _number(command: Command, text: str, base: int = 10) -> int:
+    try:
+        number = int(text, base)
+    except ValueError:
+        raise command.at.error(f"{text!r} is no number") from None
+    if not 0 <= number < 2**32:
+        raise command.at.error(f"{text!r} is out of range")
+    return number
 
 
 def _size(command: Command, text: str) -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import zstandard
 
-from jiffy.errors import CorruptError, InvalidError
+from jiffy.errors import CorruptError, InvalidError, UnsupportedError
 from jiffy.image.assembly import Assembly
 from jiffy.image.estargz import (
     FOOTER_BYTES,
@@ -167,6 +167,13 @@ def test_frames_of_zstd_are_read() -> None:
 def test_a_table_that_makes_no_sense_is_refused(entry: dict[str, Any]) -> None:
     with pytest.raises(InvalidError):
         read_contents(table(entry), 50, "gzip")
+
+
+def test_a_file_in_one_huge_piece_cannot_be_read_in_parts() -> None:
+    entry = {"name": "a", "type": "reg", "size": 2**30, "digest": DIGEST, "offset": 1}
+    for end in (50, 2**31):
+        with pytest.raises(UnsupportedError, match="cannot be read in parts"):
+            read_contents(table(entry), end, "gzip")
 
 
 @pytest.mark.parametrize("data", [b"", b"x" * 99, gzip.compress(b"no tar"), gzip.compress(b"\0" * 10240)])

@@ -416,6 +416,7 @@ image = slim.dockerfile_commands([
         ('slim.dockerfile_commands(["RUNN x"])', "line 2: unknown instruction RUNN (did you mean RUN?)"),
         ('slim.dockerfile_commands(["COPY --from=nothing a b"])', "line 2: docker.io/library/nothing:latest"),
         ('slim.dockerfile_commands(["COPY nothing /x"])', "nothing"),
+        ('slim.dockerfile_commands(["RUN --mount=type=cache,target=/c,mode=rwx x"])', "line 2: 'rwx' is no number"),
         ('slim.run_commands("true", gpu="any")', "asks for a GPU"),
         ("modal.Image.micromamba()", "docker.io/mambaorg/micromamba"),
         ("slim.run_function(fail)", "ZeroDivisionError"),

@@ -91,3 +91,9 @@ def test_a_small_file_of_a_tree_is_read(layers: Layers, objects: LocalObjects) -
     stack = (layers.put([folder("/"), folder("/etc"), entry]),)
     assert layers.read(layers.tree(stack), "/etc/x") == "text"
     assert layers.read(layers.tree(stack), "/etc/y") == ""
+
+
+def test_a_layer_for_the_top_leaves_the_others_as_they_are(layers: Layers, base: tuple[str, ...]) -> None:
+    top = layers.graft(base, [file("/etc/bound")])
+    assert paths(layers, (*base, top)).count("/etc/bound") == 1
+    assert "/usr" not in paths(layers, (top,))
