@@ -14,6 +14,7 @@ from rich.table import Table
 from jiffy.cli.image_export import convert, push, save
 from jiffy.cli.image_import import import_image
 from jiffy.cli.image_report import report
+from jiffy.cli.image_seek_index import seek_index
 from jiffy.cli.server_address import ServerAddress, server_options
 from jiffy.datadir import DataDirectory
 from jiffy.worker.mounted import mount_image
@@ -85,5 +86,5 @@ def mount(image_id: str, folder: Path, server: ServerAddress, sources: tuple[str
     asyncio.run(mount_image(kept, described, folder.resolve(), (*sources, server.url), server.token_file, report))
 
 
-for _command in (convert, import_image, push, report, save):
+for _command in (convert, import_image, push, report, save, seek_index):
     image.add_command(_command)

@@ -61,8 +61,9 @@ def import_image(
             "--lazy is for images of registries", hint="and for the server on this host's data directory"
         )
     remote = server.data.remote if lazy else None
-    access = Access(parse_platform(platform), credentials, dict(pair.split("=", 1) for pair in mirrors), remote)
-    with _workplace(server) as data, _bar(not as_json) as progress:
+    asked = dict(pair.split("=", 1) for pair in mirrors)
+    access = Access(parse_platform(platform), credentials, asked, remote, trusts_artifacts=True)
+    with _workplace(server) as data, progress_bar("importing", shown=not as_json) as progress:
         objects = LocalObjects(data.objects, data.incoming, durable=not server.is_elsewhere)
         known = KnownLayers(data.layers, objects)
         imported = asyncio.run(import_origin(origin, access, objects, known, progress))
@@ -90,7 +91,8 @@ def _workplace(server: ServerAddress) -> Iterator[DataDirectory]:
 
 
 @contextmanager
-def _bar(shown: bool) -> Iterator[Progress]:
+def progress_bar(what: str, *, shown: bool) -> Iterator[Progress]:
+    """Bytes of layers and files, as they are read."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -100,7 +102,7 @@ def _bar(shown: bool) -> Iterator[Progress]:
         TimeElapsedColumn(),
     )
     with Bar(*columns, console=Console(stderr=True), disable=not shown) as bar:
-        task = bar.add_task("importing", files=0)
+        task = bar.add_task(what, files=0)
 
         def tell(progress: Progress) -> None:
             bar.update(

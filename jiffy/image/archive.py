@@ -8,14 +8,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol, Self
 
 from jiffy.errors import InvalidError
 from jiffy.image.change import Change
 from jiffy.image.compression import ERRORS, open_compressed
 from jiffy.image.index import LONGEST_NAME, LONGEST_PATH, MOST_ENTRIES, Entry, Kind
 from jiffy.image.links import follow
-from jiffy.objects.local import ObjectBatch
+from jiffy.objects.base import Digest
 
 _CHUNK: Final = 1 << 20
 _TAR_HEADER: Final = 512
@@ -32,8 +32,23 @@ _KINDS: Final = {
 }
 
 
+class ContentWriter(Protocol):
+    """Takes the bytes of a file; what it is left without `publish` is as if it had not been."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *exception: object) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def publish(self) -> tuple[Digest, int]: ...
+
+
+class ContentStore(Protocol):
+    """Where the contents of files go."""
+
+    def writer(self) -> ContentWriter: ...
+
+
 def import_archive(
-    stream: BinaryIO, objects: ObjectBatch, progress: Callable[[int], None] | None = None
+    stream: BinaryIO, objects: ContentStore, progress: Callable[[int], None] | None = None
 ) -> list[Entry]:
     """The tree of an uncompressed tar; InvalidError where it is broken or hostile. `progress` hears of files so far."""
     change = _Reader(stream, objects, progress).run()
@@ -42,9 +57,15 @@ def import_archive(
     return _complete({entry.path: entry for entry in change.entries})
 
 
-def import_layer(stream: BinaryIO, objects: ObjectBatch, progress: Callable[[int], None] | None = None) -> Change:
-    """An uncompressed layer of an OCI image as a change of the layers below it: names that begin with `.wh.` take away."""
-    return as_layer(_Reader(stream, objects, progress).run())
+def import_layer(
+    stream: BinaryIO,
+    objects: ContentStore,
+    progress: Callable[[int], None] | None = None,
+    place: Callable[[Digest, int], None] | None = None,
+) -> Change:
+    """An uncompressed layer of an OCI image as a change of the layers below it: names that begin with `.wh.` take away.
+    `place` hears where each content begins in the stream; of one that is not in one piece nothing is heard."""
+    return as_layer(_Reader(stream, objects, progress, place).run())
 
 
 def as_layer(change: Change) -> Change:
@@ -81,10 +102,17 @@ def _settle(entries: list[Entry]) -> list[Entry]:
 class _Reader:
     """The members of an archive, the last of several with one name."""
 
-    def __init__(self, stream: BinaryIO, objects: ObjectBatch, progress: Callable[[int], None] | None) -> None:
+    def __init__(
+        self,
+        stream: BinaryIO,
+        objects: ContentStore,
+        progress: Callable[[int], None] | None = None,
+        place: Callable[[Digest, int], None] | None = None,
+    ) -> None:
         self._stream = stream
         self._objects = objects
         self._progress = progress
+        self._place = place
         self._entries: dict[bytes, Entry] = {}
         self._untouched: dict[bytes, bytes] = {}
         self._links = 0
@@ -127,7 +155,10 @@ class _Reader:
             case Kind.CHARACTER | Kind.BLOCK:
                 return replace(entry, device=os.makedev(member.devmajor, member.devminor))
             case Kind.FILE if member.size:
-                return replace(entry, size=member.size, digest=_store(archive, member, self._objects))
+                digest = _store(archive, member, self._objects)
+                if self._place is not None and not member.issparse():
+                    self._place(digest, member.offset_data)
+                return replace(entry, size=member.size, digest=digest)
         return entry
 
     def _link(self, member: tarfile.TarInfo, path: bytes) -> Entry:
@@ -182,7 +213,7 @@ def _kind(member: tarfile.TarInfo) -> Kind:
     return _KINDS[member.type]
 
 
-def _store(archive: tarfile.TarFile, member: tarfile.TarInfo, objects: ObjectBatch) -> str:
+def _store(archive: tarfile.TarFile, member: tarfile.TarInfo, objects: ContentStore) -> str:
     content = archive.extractfile(member)
     assert content is not None
     with objects.writer() as writer:

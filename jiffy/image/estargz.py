@@ -15,8 +15,8 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -26,7 +26,9 @@ from jiffy.errors import CorruptError, InvalidError, UnsupportedError
 from jiffy.image.archive import as_layer, normal_path
 from jiffy.image.change import Change
 from jiffy.image.index import MOST_ENTRIES, Entry, Kind
-from jiffy.objects.base import Digest
+from jiffy.image.pieces import LARGEST_CHUNK, LARGEST_PIECE, Contents, Piece, Place
+from jiffy.objects.base import DIGEST_BYTES, Digest
+from jiffy.objects.chunks import LARGE, ChunkHash, ChunkList
 
 TOC_NAME: Final = "stargz.index.json"
 PREFETCH_LANDMARK: Final = b"/.prefetch.landmark"
@@ -35,9 +37,6 @@ TOC_DIGEST: Final = "containerd.io/snapshot/stargz/toc.digest"
 ZSTD_POSITION: Final = "io.github.containers.zstd-chunked.manifest-position"
 ZSTD_CHECKSUM: Final = "io.github.containers.zstd-chunked.manifest-checksum"
 LARGEST_TOC: Final = 256 * 2**20
-LARGEST_PIECE: Final = 256 * 2**20
-"""Bytes of a file, or of a blob, that are had and held at once."""
-
 FOOTER_BYTES: Final = 51
 _FOOTER: Final = re.compile(rb"SG\x16\x00([0-9a-f]{16})STARGZ", re.DOTALL)
 _GZIP: Final = 31
@@ -52,37 +51,6 @@ _KINDS: Final = {
     "block": Kind.BLOCK,
     "fifo": Kind.FIFO,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """Part of a file: the span of the blob whose decompression has it, from the byte `inner` on."""
-
-    start: int
-    end: int
-    size: int
-    inner: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a file's content lies in a blob: pieces in order; `compression` is gzip or zstd."""
-
-    pieces: tuple[Piece, ...]
-    compression: str
-
-    @property
-    def size(self) -> int:
-        return sum(piece.size for piece in self.pieces)
-
-
-@dataclass(frozen=True, slots=True)
-class Contents:
-    """What a table tells: the layer as a change, where each object lies, and those that a start wants first."""
-
-    change: Change
-    places: Mapping[Digest, Place]
-    first: tuple[Digest, ...]
 
 
 def find_table(footer: bytes) -> int:
@@ -146,20 +114,22 @@ class _Reader:
         self._found: dict[bytes, Entry] = {}
         self._order: list[bytes] = []
         self._places: dict[Digest, Place] = {}
+        self._chunks: dict[Digest, ChunkList] = {}
         self._untouched: dict[bytes, bytes] = {}
         self._links = 0
 
     def run(self) -> Contents:
         ends = self._find_ends()
         pieces = self._gather(ends)
+        digests = self._gather_digests()
         for value in self._entries:
             if value.get("type") != "chunk" and _text(value, "name").rstrip("/") != TOC_NAME:
-                self._add(value, pieces)
+                self._add(value, pieces, digests)
         first = self._first()
         for name in (PREFETCH_LANDMARK, NO_PREFETCH_LANDMARK):
             self._found.pop(name, None)
         change = Change(entries=list(self._found.values()), untouched=self._untouched)
-        return Contents(as_layer(change), self._places, first)
+        return Contents(as_layer(change), self._compression, self._places, self._chunks, first)
 
     def _find_ends(self) -> dict[int, int]:
         """Where each member ends: where the next one begins, or where the table says."""
@@ -185,6 +155,17 @@ class _Reader:
             found.setdefault(name, []).append(Piece(start, end, size, _number(value, "innerOffset")))
         return self._sized(found)
 
+    def _gather_digests(self) -> dict[str, bytes]:
+        """The digests of each file's chunks, in order; nothing where one is not told."""
+        found: dict[str, bytes] = {}
+        for value in self._entries:
+            if value.get("type") not in ("reg", "chunk"):
+                continue
+            name, match = _text(value, "name"), _DIGEST.fullmatch(_text(value, "chunkDigest"))
+            known = found.get(name, b"") if value["type"] == "chunk" else b""
+            found[name] = known + (bytes.fromhex(match[1]) if match is not None else b"")
+        return found
+
     def _sized(self, found: dict[str, list[Piece]]) -> dict[str, list[Piece]]:
         """The last chunk of a file says no size: it has the rest."""
         sizes = {_text(value, "name"): _number(value, "size") for value in self._entries if value.get("type") == "reg"}
@@ -197,7 +178,7 @@ class _Reader:
                 raise UnsupportedError(f"{name[:100]!r} cannot be read in parts", why="its pieces are too large")
         return found
 
-    def _add(self, value: Mapping[str, Any], pieces: Mapping[str, list[Piece]]) -> None:
+    def _add(self, value: Mapping[str, Any], pieces: Mapping[str, list[Piece]], digests: Mapping[str, bytes]) -> None:
         name = _text(value, "name")
         path = normal_path(name.encode("utf-8", "surrogateescape"))
         kind = _KINDS.get(str(value.get("type")))
@@ -219,14 +200,16 @@ class _Reader:
             xattrs=_attributes(value.get("xattrs")),
         )
         if kind is Kind.FILE and (size := _number(value, "size")):
-            entry = self._with_content(entry, value, size, pieces.get(name, []))
+            entry = self._with_content(entry, value, size, tuple(pieces.get(name, ())))
+            if size >= LARGE and (chunks := _list_chunks(pieces[name], size, digests.get(name, b""))) is not None:
+                self._chunks.setdefault(entry.digest, chunks)
         self._found[path] = entry
 
-    def _with_content(self, entry: Entry, value: Mapping[str, Any], size: int, pieces: list[Piece]) -> Entry:
+    def _with_content(self, entry: Entry, value: Mapping[str, Any], size: int, place: Place) -> Entry:
         match = _DIGEST.fullmatch(_text(value, "digest"))
-        if match is None or not pieces:
+        if match is None or not place:
             raise InvalidError(f"{entry.path[:100]!r} has no digest or no place")
-        self._places.setdefault(match[1], Place(tuple(pieces), self._compression))
+        self._places.setdefault(match[1], place)
         return replace(entry, size=size, digest=match[1])
 
     def _link(self, value: Mapping[str, Any], path: bytes) -> Entry:
@@ -249,32 +232,13 @@ class _Reader:
         return tuple(dict.fromkeys(filter(None, digests)))
 
 
-def unpack_piece(data: bytes, piece: Piece, compression: str) -> bytes:
-    """The content of one piece from the bytes of its span. CorruptError when it is not what the table says."""
-    wanted = piece.inner + piece.size
-    try:
-        if compression == "gzip":
-            plain = _gunzip(data, wanted)
-        else:
-            plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read(wanted)
-    except (zlib.error, zstandard.ZstdError) as error:
-        raise CorruptError("part of a layer cannot be decompressed", why=str(error)) from error
-    if len(plain) != wanted:
-        raise CorruptError("part of a layer is shorter than its table says")
-    return plain[piece.inner :]
-
-
-def _gunzip(data: bytes, size: int) -> bytes:
-    """Of the members that follow each other, as many bytes as are wanted."""
-    parts: list[bytes] = []
-    left = size
-    while data and left:
-        member = zlib.decompressobj(_GZIP)
-        part = member.decompress(data, left)
-        parts.append(part)
-        left -= len(part)
-        data = member.unused_data if member.eof else b""
-    return b"".join(parts)
+def _list_chunks(pieces: Sequence[Piece], size: int, digests: bytes) -> ChunkList | None:
+    """The chunks of a large file, if all but the last are of one size."""
+    chunk_size = pieces[0].size
+    is_even = all(piece.size == chunk_size for piece in pieces[:-1]) and pieces[-1].size <= chunk_size
+    if not is_even or chunk_size > LARGEST_CHUNK or len(digests) != len(pieces) * DIGEST_BYTES:
+        return None
+    return ChunkList(size, chunk_size, digests, ChunkHash.SHA256)
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:

@@ -23,7 +23,7 @@ from jiffy.image.index import Entry, Index, Kind
 from jiffy.image.manifest import OCI_LAYER
 from jiffy.objects.base import Digest
 
-CHUNK_BYTES: Final = 4 * 2**20
+CHUNK_BYTES: Final = 2**20
 """Of a file: each has a member of its own, and is had by itself."""
 
 _LEVEL: Final = 6

@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import InvalidError, NotFoundError, UnsupportedError
+from jiffy.errors import CorruptError, InvalidError, NotFoundError, UnsupportedError
 from jiffy.image.archive import import_archive
 from jiffy.image.change import capture_change
 from jiffy.image.compression import open_compressed
 from jiffy.image.importing import Imported, KnownLayers, Progress, import_image
 from jiffy.image.index import Entry, encode_index
-from jiffy.image.manifest import Platform
+from jiffy.image.manifest import Descriptor, Platform
 from jiffy.image.oci import OciImage, open_docker_archive, open_layout, open_registry
 from jiffy.image.reference import Reference, parse_reference
 from jiffy.image.registry import Credentials, Registry
-from jiffy.image.remote import can_stay, import_lazily
+from jiffy.image.remote import can_stay, import_lazily, is_partial
+from jiffy.image.seekable import find_seek_indexes
 from jiffy.objects.local import LocalObjects
+
+logger = logging.getLogger(__name__)
 
 KINDS: Final = ("docker", "oci", "oci-archive", "docker-archive", "dir", "tar")
 
@@ -39,12 +42,14 @@ class Origin:
 @dataclass(frozen=True, slots=True)
 class Access:
     """How registries are asked: `mirrors` are addresses in place of a host's. With `remote`, a folder for the descriptions
-    of layers, an image whose layers can be read in parts stays in its registry."""
+    of layers, an image whose layers can be read in parts stays in its registry. Of an image that is named by its digest,
+    only when `trusts_artifacts`: a seek index is not part of what the digest is of."""
 
     platform: Platform
     credentials: Credentials | None = None
     mirrors: Mapping[str, str] = field(default_factory=dict)
     remote: Path | None = None
+    trusts_artifacts: bool = False
 
 
 def parse_origin(text: str) -> Origin:
@@ -84,10 +89,28 @@ async def import_origin(
     if origin.kind in ("dir", "tar"):
         return await asyncio.to_thread(_import_tree, origin, objects, progress)
     async with _open(origin, access) as image:
-        if access.remote is not None and isinstance(image.blobs, Registry) and can_stay(image):
-            with contextlib.suppress(UnsupportedError):
-                return await import_lazily(image, image.blobs, access.credentials, objects, access.remote)
+        if access.remote is not None and isinstance(image.blobs, Registry):
+            indexes = await _find_seek_indexes(origin, access, image, image.blobs)
+            if can_stay(image, indexes):
+                try:
+                    return await import_lazily(image, image.blobs, access.credentials, objects, access.remote, indexes)
+                except (CorruptError, InvalidError) as error:
+                    if not indexes:
+                        raise
+                    logger.warning("a seek index cannot be used: %s", error)
+                except UnsupportedError as error:
+                    logger.info("%s is imported as a whole: %s", origin.reference, error)
         return await import_image(image, objects, known, progress)
+
+
+async def _find_seek_indexes(
+    origin: Origin, access: Access, image: OciImage, registry: Registry
+) -> Mapping[str, Descriptor]:
+    """The seek indexes of layers, by the layers' digests; none where they may not be used."""
+    is_pinned = origin.reference is not None and bool(origin.reference.digest)
+    if is_partial(image) or (is_pinned and not access.trusts_artifacts):
+        return {}
+    return await find_seek_indexes(registry, image.digest)
 
 
 @asynccontextmanager

@@ -83,12 +83,8 @@ class Registry:
         """A manifest by tag or digest; what has another digest than was asked for is refused."""
         accept = ", ".join((*INDEX_TYPES, *MANIFEST_TYPES))
         async with self._ask("GET", f"manifests/{wanted}", {"Accept": accept}) as answer:
-            data = await answer.content.read(LARGEST_MANIFEST + 1)
-            while len(data) <= LARGEST_MANIFEST and (more := await answer.content.read(_CHUNK)):
-                data += more
+            data = await self._small(answer)
             kind = answer.headers.get("Content-Type", "").partition(";")[0]
-        if len(data) > LARGEST_MANIFEST:
-            raise InvalidError(f"{self.reference} has a manifest that is too large")
         digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
         if wanted.startswith("sha256:") and digest != wanted:
             raise CorruptError(f"{self.reference} has the wrong manifest", why=f"its digest is {digest}")
@@ -166,10 +162,28 @@ class Registry:
         async with self._ask("PUT", url, headers, content):
             pass
 
-    async def publish(self, tag: str, media_type: str, manifest: bytes) -> None:
-        """A manifest, by a name."""
-        async with self._ask("PUT", f"manifests/{tag}", {"Content-Type": media_type}, lambda: _once(manifest)):
-            pass
+    async def put(self, descriptor: Descriptor, data: bytes) -> None:
+        """A blob that is in memory."""
+        await self.upload(descriptor, lambda: _once(data))
+
+    async def publish(self, tag: str, media_type: str, manifest: bytes) -> bool:
+        """A manifest, by a name. Gives whether the registry has listed it with its subject."""
+        headers = {"Content-Type": media_type}
+        async with self._ask("PUT", f"manifests/{tag}", headers, lambda: _once(manifest)) as answer:
+            return "OCI-Subject" in answer.headers
+
+    async def referrers(self, digest: str) -> bytes:
+        """The list of artifacts whose subject is a manifest. NotFoundError when the registry keeps no such lists."""
+        async with self._ask("GET", f"referrers/{digest}", {"Accept": INDEX_TYPES[0]}) as answer:
+            return await self._small(answer)
+
+    async def _small(self, answer: aiohttp.ClientResponse) -> bytes:
+        data = await answer.content.read(LARGEST_MANIFEST + 1)
+        while len(data) <= LARGEST_MANIFEST and (more := await answer.content.read(_CHUNK)):
+            data += more
+        if len(data) > LARGEST_MANIFEST:
+            raise InvalidError(f"{self.reference} has a manifest that is too large")
+        return data
 
     @asynccontextmanager
     async def _ask(

@@ -4,15 +4,17 @@ and read before the rest is here.
 A list is an object itself. A chunk map tells the list of each large object of an image; who trusts the map's digest can
 trust every byte. Both begin with a magic word; numbers are little-endian:
 
-    list: `jiffychk`, u64 size of the object, u32 size of a chunk, 4 zero bytes, then 32 bytes a chunk: its BLAKE3 digest
+    list: `jiffychk`, u64 size of the object, u32 size of a chunk, u32 hash, then 32 bytes a chunk: its digest
     map:  `jiffymap`, then 64 bytes a large object: its sha256, and that of its list
 """
 
 from __future__ import annotations
 
+import hashlib
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
 from typing import Final
 
@@ -26,8 +28,16 @@ LARGE: Final = 4 * 2**20
 
 CHUNK: Final = 2**20
 _LIST_MAGIC: Final = b"jiffychk"
-_LIST_HEADER: Final = struct.Struct("<8sQI4x")
+_LIST_HEADER: Final = struct.Struct("<8sQII")
 _MAP_MAGIC: Final = b"jiffymap"
+
+
+class ChunkHash(IntEnum):
+    BLAKE3 = 0
+    SHA256 = 1
+
+    def digest(self, data: bytes | memoryview) -> bytes:
+        return blake3(data).digest() if self is ChunkHash.BLAKE3 else hashlib.sha256(data).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,7 @@ class ChunkList:
     size: int
     chunk_size: int
     digests: bytes
+    hash: ChunkHash = ChunkHash.BLAKE3
 
     def __len__(self) -> int:
         return -(-self.size // self.chunk_size)
@@ -53,19 +64,19 @@ class ChunkList:
     def verify(self, number: int, data: bytes | memoryview) -> None:
         """CorruptError when these are not the bytes of the chunk."""
         expected = self.digests[number * DIGEST_BYTES :][:DIGEST_BYTES]
-        if len(data) != self.span(number)[1] or blake3(data).digest() != expected:
+        if len(data) != self.span(number)[1] or self.hash.digest(data) != expected:
             raise CorruptError(f"chunk {number} has the wrong bytes")
 
     def encode(self) -> bytes:
-        return _LIST_HEADER.pack(_LIST_MAGIC, self.size, self.chunk_size) + self.digests
+        return _LIST_HEADER.pack(_LIST_MAGIC, self.size, self.chunk_size, self.hash) + self.digests
 
 
 def read_chunk_list(data: bytes) -> ChunkList:
     """CorruptError when the bytes are no list."""
     if len(data) >= _LIST_HEADER.size:
-        magic, size, chunk_size = _LIST_HEADER.unpack_from(data)
-        if magic == _LIST_MAGIC and chunk_size:
-            found = ChunkList(size, chunk_size, data[_LIST_HEADER.size :])
+        magic, size, chunk_size, number = _LIST_HEADER.unpack_from(data)
+        if magic == _LIST_MAGIC and chunk_size and number in tuple(ChunkHash):
+            found = ChunkList(size, chunk_size, data[_LIST_HEADER.size :], ChunkHash(number))
             if len(found.digests) == len(found) * DIGEST_BYTES:
                 return found
     raise CorruptError("not a list of chunks", why=f"{len(data)} bytes that do not fit")

@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from jiffy.errors import CorruptError, ExhaustedError, NotFoundError
 from jiffy.objects.base import NO_ROOM, PART_BYTES, Digest, object_path
@@ -46,7 +46,7 @@ class ObjectWriter:
         self._hash = hashlib.sha256()
         self._size = 0
 
-    def __enter__(self) -> ObjectWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -44,10 +45,19 @@ class Collected:
 
 
 class Collection:
-    def __init__(self, references: ReferenceStore, objects: LocalObjects, layers: KnownLayers) -> None:
+    """`forget_remote` drops what describes layers of registries, given what is needed and a time."""
+
+    def __init__(
+        self,
+        references: ReferenceStore,
+        objects: LocalObjects,
+        layers: KnownLayers,
+        forget_remote: Callable[[set[str], float], int],
+    ) -> None:
         self._references = references
         self._objects = objects
         self._layers = layers
+        self._forget_remote = forget_remote
         self._lock = asyncio.Lock()
 
     async def run_forever(self) -> None:
@@ -69,7 +79,7 @@ class Collection:
             marked, dead = await asyncio.to_thread(self._mark, references, builds_since)
             if not dry_run:
                 await asyncio.to_thread(self._layers.forget, builds_since)
-            if not dry_run:
+                await asyncio.to_thread(self._forget_remote, marked, now - grace)
                 old = [made.name for made in dead if made.created_at < now - grace]
                 await self._references.forget(now - grace, blobs_since, old)
             return await asyncio.to_thread(self._sweep, marked, now - grace, dry_run)

@@ -19,7 +19,7 @@ from jiffy.image.graft import graft
 from jiffy.image.index import Index, encode_index
 from jiffy.image.tree import Tree
 from jiffy.objects.catalogue import encode_catalogue, make_catalogue
-from jiffy.objects.chunks import LARGE, encode_chunk_map, list_chunks
+from jiffy.objects.chunks import LARGE, ChunkList, encode_chunk_map, list_chunks
 from jiffy.objects.local import LocalObjects
 from jiffy.store.images import ImageContent
 from jiffy.store.mounts import CLIENT_REFERENCE, Mount
@@ -29,9 +29,17 @@ Report = Callable[[str], None]
 
 
 class Derivations:
-    def __init__(self, stores: Stores, objects: LocalObjects) -> None:
+    """`remote_chunks` gives the chunks of an object that is in a registry only."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        objects: LocalObjects,
+        remote_chunks: Callable[[str], ChunkList | None] = lambda digest: None,
+    ) -> None:
         self._stores = stores
         self._objects = objects
+        self._remote_chunks = remote_chunks
         self._locks: dict[str, asyncio.Lock] = {}
         self._made: dict[str, dict[str, str]] = {}
 
@@ -78,18 +86,21 @@ class Derivations:
 
         async def make() -> str:
             listed = self.load_index(index).digests()
-            large = [digest for digest, size in listed if size >= LARGE and self._objects.has(digest)]
-            lists = [(digest, await self._chunk_list(digest)) for digest in large]
+            large = [digest for digest, size in listed if size >= LARGE]
+            lists = [(digest, await self._chunk_list(digest)) for digest in large if self._has_chunks(digest)]
             return self._objects.put(encode_chunk_map(lists))
 
         return (await self.make(f"chunks/{index}", make))["index"]
+
+    def _has_chunks(self, digest: str) -> bool:
+        return self._objects.has(digest) or self._remote_chunks(digest) is not None
 
     async def _chunk_list(self, digest: str) -> str:
         made = await self.make(f"chunk-list/{digest}", lambda: asyncio.to_thread(self._list_chunks, digest))
         return made["index"]
 
     def _list_chunks(self, digest: str) -> str:
-        return self._objects.put(list_chunks(self._objects.path(digest)).encode())
+        return self._objects.put((self._remote_chunks(digest) or list_chunks(self._objects.path(digest))).encode())
 
     def _write_erofs(self, index: str) -> str:
         with self._objects.writer() as writer:

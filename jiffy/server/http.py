@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -25,6 +26,7 @@ from jiffy.server.collection import Collection, serve_collection
 from jiffy.server.exports import Exports
 from jiffy.server.imports import Imports
 from jiffy.server.remote_objects import RemoteObjects
+from jiffy.server.spans import send_span
 from jiffy.server.workers import Workers
 
 _STATUS: Final = {
@@ -73,6 +75,8 @@ def full_application(
 
     async def get_object(request: web.Request) -> web.StreamResponse:
         path = objects.path(digest := check_digest(request.match_info["digest"]))
+        if "Range" in request.headers and not objects.has(digest) and (size := remote.size(digest)) is not None:
+            return await send_span(request, size, partial(remote.read, digest))
         await remote.ensure([digest])
         if not await asyncio.to_thread(path.exists):
             raise NotFoundError(f"no object {request.match_info['digest']}")

@@ -1,58 +1,48 @@
-"""Objects that are in layers of registries only: fetched by ranged requests when somebody wants them, verified, and kept."""
+"""Objects that are in layers of registries only: fetched by ranged requests when somebody wants them, verified, and
+kept. Parts of large ones are passed on to who asks for them, who keeps and verifies them."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import JiffyError, UnavailableError
-from jiffy.image.estargz import Place, unpack_piece
-from jiffy.image.reference import parse_reference
-from jiffy.image.registry import Registry
-from jiffy.image.remote import RemoteLayer, load_layer
+from jiffy.image.pieces import Piece, Place, place_size
+from jiffy.image.remote import RemoteLayer, layer_paths, load_layer, remove_layer
 from jiffy.objects.base import Digest
+from jiffy.objects.chunks import LARGE, ChunkList
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.profile import encode_profile, whole
+from jiffy.server.layer_spans import GAP, LARGEST_REQUEST, LayerSpans
 from jiffy.server.profiles import landmark_name
 from jiffy.store.stores import Stores
 
 logger = logging.getLogger(__name__)
 
-_GAP: Final = 64 * 2**10
-_SPAN: Final = 4 * 2**20
-_AT_ONCE: Final = 8
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """Objects whose pieces lie beside each other in a blob: one request brings them."""
-
-    start: int
-    end: int
-    objects: list[tuple[Digest, Place]] = field(default_factory=list)
+_LARGEST_PART: Final = 16 * 2**20
 
 
 class RemoteObjects:
-    """`folder` has the descriptions of layers; `mirrors` are addresses that are asked in place of a registry's host."""
+    """`folder` has the descriptions of layers; `objects` need not be durable: what a crash broke can be had again."""
 
-    def __init__(self, folder: Path, stores: Stores, objects: LocalObjects, mirrors: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, stores: Stores, objects: LocalObjects, spans: LayerSpans) -> None:
         self._folder = folder
         self._stores = stores
         self._objects = objects
-        self._mirrors = mirrors
+        self._spans = spans
         self._layers: dict[str, RemoteLayer] = {}
-        self._under_way: dict[Digest, asyncio.Future[None]] = {}
-        self._gate = asyncio.Semaphore(_AT_ONCE)
+        self._holders: dict[Digest, RemoteLayer] = {}
+        self._under_way: dict[Digest, asyncio.Task[None]] = {}
 
     def refresh(self) -> None:
         """Learn of layers that were described since."""
-        for path in self._folder.iterdir():
-            if len(path.name) == 64 and path.name not in self._layers:
-                self._layers[path.name] = load_layer(path)
+        for path in layer_paths(self._folder):
+            if path.name not in self._layers:
+                layer = self._layers[path.name] = load_layer(path)
+                self._holders.update(dict.fromkeys(layer.places, layer))
 
     async def learn(self, index: Digest, first: Sequence[Digest]) -> None:
         """An image was imported, which may have stayed in its registry; it may say what starts of it want `first`."""
@@ -61,84 +51,110 @@ class RemoteObjects:
             digest = await asyncio.to_thread(self._objects.put, encode_profile(whole(first)))
             await self._stores.profiles.put(landmark_name(index), digest)
 
+    def forget(self, needed: Collection[Digest], before: float) -> int:
+        """Drop the descriptions of layers of which nothing is needed, and that are older than a time; gives how many."""
+        count = 0
+        for path in layer_paths(self._folder):
+            if path.stat().st_mtime < before and not any(digest in needed for digest in load_layer(path).places):
+                remove_layer(path)
+                self._layers.pop(path.name, None)
+                count += 1
+        if count:
+            self._holders = {digest: layer for layer in self._layers.values() for digest in layer.places}
+        return count
+
+    def size(self, digest: Digest) -> int | None:
+        """Bytes of an object that a layer has; None when none has it."""
+        layer = self._holders.get(digest)
+        return place_size(layer.places[digest]) if layer is not None else None
+
+    def chunks(self, digest: Digest) -> ChunkList | None:
+        """The chunks of a large object, where its layer tells them."""
+        layer = self._holders.get(digest)
+        return layer.chunks.get(digest) if layer is not None else None
+
+    async def read(self, digest: Digest, start: int, size: int) -> bytes:
+        """Part of an object that a layer has, not verified. UnavailableError when the registry does not answer."""
+        layer = self._holders[digest]
+        pieces = list(_overlapping(layer.places[digest], start, start + size))
+        spans = await self._spans.read(layer, [piece for piece, _, _ in pieces])
+        return b"".join(spans[piece.start][piece.inner + first : piece.inner + last] for piece, first, last in pieces)
+
     async def ensure(self, digests: Iterable[Digest]) -> None:
         """Have objects here, as far as a layer has them. UnavailableError when a registry does not answer."""
         if not self._layers:
             return
         missing = [digest for digest in dict.fromkeys(digests) if not self._objects.has(digest)]
-        coming = [self._under_way[digest] for digest in missing if digest in self._under_way]
-        fresh = [digest for digest in missing if digest not in self._under_way]
-        jobs = [self._fetch_from(layer, found) for layer, found in self._find(fresh)]
-        failures = [each for each in await asyncio.gather(*jobs, *coming, return_exceptions=True) if each is not None]
-        for failure in failures:
-            if isinstance(failure, BaseException):
-                raise failure
+        fresh = [digest for digest in missing if digest not in self._under_way and digest in self._holders]
+        for layer, found in self._by_layer(fresh):
+            fetching = asyncio.ensure_future(self._fetch_from(layer, found))
+            self._under_way.update(dict.fromkeys(found, fetching))
+        if awaited := {self._under_way[digest] for digest in missing if digest in self._under_way}:
+            await asyncio.wait(awaited)
+        for fetched in awaited:
+            fetched.result()
 
-    def _find(self, digests: Sequence[Digest]) -> list[tuple[RemoteLayer, list[Digest]]]:
-        left = set(digests)
-        found = []
-        for layer in self._layers.values():
-            here = [digest for digest in left if digest in layer.places]
-            if here:
-                left.difference_update(here)
-                found.append((layer, here))
-        return found
+    def _by_layer(self, digests: Iterable[Digest]) -> Iterable[tuple[RemoteLayer, list[Digest]]]:
+        found: dict[str, list[Digest]] = {}
+        for digest in digests:
+            found.setdefault(self._holders[digest].blob, []).append(digest)
+        return [(self._holders[some[0]], some) for some in found.values()]
 
     async def _fetch_from(self, layer: RemoteLayer, digests: Sequence[Digest]) -> None:
-        loop = asyncio.get_running_loop()
-        promises = {digest: loop.create_future() for digest in digests}
-        self._under_way.update(promises)
+        started = time.monotonic()
         try:
-            async with Registry(parse_reference(layer.reference), layer.credentials, self._mirrors) as registry:
-                spans = _group(layer, digests)
-                await asyncio.gather(*[self._fetch_span(registry, layer, span) for span in spans])
+            large = [digest for digest in digests if place_size(layer.places[digest]) >= LARGE]
+            small = sorted(set(digests).difference(large), key=lambda digest: layer.places[digest][0].start)
+            jobs = [self._fetch_small(layer, group) for group in _groups(layer.places, small)]
+            await asyncio.gather(*jobs, *[self._fetch_large(layer, digest) for digest in large])
         finally:
-            for digest, promise in promises.items():
+            logger.debug("%d objects of %s in %.3f s", len(digests), layer.blob, time.monotonic() - started)
+            for digest in digests:
                 del self._under_way[digest]
-                promise.set_result(None)
 
-    async def _fetch_span(self, registry: Registry, layer: RemoteLayer, span: _Wanted) -> None:
-        async with self._gate:
-            if len(span.objects) == 1:
-                await self._fetch_pieces(registry, layer, *span.objects[0])
-                return
-            data = await self._read(registry, layer, span.start, span.end)
-            await asyncio.to_thread(self._store, data, span)
+    async def _fetch_small(self, layer: RemoteLayer, digests: Sequence[Digest]) -> None:
+        spans = await self._spans.read(layer, [piece for digest in digests for piece in layer.places[digest]])
+        await asyncio.to_thread(self._store, layer, digests, spans)
 
-    async def _fetch_pieces(self, registry: Registry, layer: RemoteLayer, digest: Digest, place: Place) -> None:
-        """One after the other: a large file is never in memory as a whole."""
+    def _store(self, layer: RemoteLayer, digests: Sequence[Digest], spans: Mapping[int, bytes]) -> None:
+        for digest in digests:
+            with self._objects.writer(digest) as writer:
+                for piece in layer.places[digest]:
+                    writer.write(memoryview(spans[piece.start])[piece.inner : piece.inner + piece.size])
+                writer.publish()
+
+    async def _fetch_large(self, layer: RemoteLayer, digest: Digest) -> None:
+        """Part after part: a large file is never in memory as a whole."""
         with self._objects.writer(digest) as writer:
-            for piece in place.pieces:
-                data = await self._read(registry, layer, piece.start, piece.end)
-                part = await asyncio.to_thread(unpack_piece, data, piece, place.compression)
+            size = place_size(layer.places[digest])
+            for start in range(0, size, _LARGEST_PART):
+                part = await self.read(digest, start, min(_LARGEST_PART, size - start))
                 await asyncio.to_thread(writer.write, part)
             await asyncio.to_thread(writer.publish)
 
-    async def _read(self, registry: Registry, layer: RemoteLayer, start: int, end: int) -> bytes:
-        try:
-            return await registry.read(layer.blob, start, end - start)
-        except JiffyError as error:
-            raise UnavailableError("part of a layer cannot be fetched", why=str(error)) from error
 
-    def _store(self, data: bytes, span: _Wanted) -> None:
-        for digest, place in span.objects:
-            with self._objects.writer(digest) as writer:
-                for piece in place.pieces:
-                    part = data[piece.start - span.start : piece.end - span.start]
-                    writer.write(unpack_piece(part, piece, place.compression))
-                writer.publish()
+def _groups(places: Mapping[Digest, Place], digests: Iterable[Digest]) -> Iterator[list[Digest]]:
+    """Neighbours together, as long as what is had for them stays small. One object's pieces mostly lie beside each other."""
+    group: list[Digest] = []
+    first = last = 0
+    for digest in digests:
+        start, end = places[digest][0].start, places[digest][-1].end
+        if group and (start - last > GAP or end - first > LARGEST_REQUEST):
+            yield group
+            group = []
+        if not group:
+            first, last = start, end
+        group.append(digest)
+        last = max(last, end)
+    if group:
+        yield group
 
 
-def _group(layer: RemoteLayer, digests: Sequence[Digest]) -> list[_Wanted]:
-    """Neighbours together, as long as the request stays small. One object's pieces mostly lie beside each other."""
-    spans: list[_Wanted] = []
-    places = sorted([(layer.places[digest], digest) for digest in digests], key=lambda pair: pair[0].pieces[0].start)
-    for place, digest in places:
-        start, end = place.pieces[0].start, place.pieces[-1].end
-        last = spans[-1] if spans else None
-        if last is not None and start - last.end <= _GAP and end - last.start <= _SPAN:
-            last.end = max(last.end, end)
-            last.objects.append((digest, place))
-        else:
-            spans.append(_Wanted(start, end, [(digest, place)]))
-    return spans
+def _overlapping(place: Place, start: int, end: int) -> Iterator[tuple[Piece, int, int]]:
+    """The pieces that have bytes from `start` to before `end`, with the place of those in them."""
+    position = 0
+    for piece in place:
+        first, last = max(start, position), min(end, position + piece.size)
+        if first < last:
+            yield piece, first - position, last - position
+        position += piece.size

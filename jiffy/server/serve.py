@@ -24,6 +24,7 @@ from jiffy.image.importing import KnownLayers
 from jiffy.objects.cloud import CloudObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.mirror import Mirror
+from jiffy.objects.recovery import Marker
 from jiffy.periodic import repeat
 from jiffy.server.additions import Additions
 from jiffy.server.apps import Apps
@@ -49,6 +50,7 @@ from jiffy.server.image_names import ImageNames
 from jiffy.server.images import Images
 from jiffy.server.imports import Imports
 from jiffy.server.launches import Launches
+from jiffy.server.layer_spans import LayerSpans
 from jiffy.server.layers import Layers
 from jiffy.server.mounts import Mounts
 from jiffy.server.offers import make_offer
@@ -70,6 +72,7 @@ from jiffy.store.stores import Stores, open_stores
 logger = logging.getLogger(__name__)
 
 _MIRROR_SECONDS: Final = 2.0
+_SYNC_SECONDS: Final = 30.0
 _NO_OPTIONS: Final = ServerOptions()
 
 
@@ -123,10 +126,15 @@ async def run_server(
         await _ensure_token(data, stores)
         objects = LocalObjects(data.objects, data.incoming)
         await asyncio.to_thread(objects.sweep)
+        marker = Marker(data.synced, objects, data.partial)
+        await asyncio.to_thread(marker.recover)
+        stack.push_async_callback(asyncio.to_thread, marker.sync)
+        await _keep_running(stack, repeat(_SYNC_SECONDS, marker.sync, "syncing objects of registries"))
         parts = _assemble(stores, objects, data, listeners, options)
         stack.push_async_callback(parts.scheduler.close)
         stack.push_async_callback(parts.builds.close)
         stack.push_async_callback(parts.packs.close)
+        stack.push_async_callback(parts.spans.close)
         stack.push_async_callback(parts.bridges.close_all)
         parts.workers.expect(await parts.scheduler.restore())
         await _listen_http(stack, parts, listeners.http)
@@ -151,6 +159,7 @@ class _Parts:
     bridges: Bridges
     workers: Workers
     collection: Collection
+    spans: LayerSpans
     application: web.Application
 
 
@@ -160,9 +169,10 @@ def _assemble(
     tokens = Tokens(data.signing_key)
     bells = Bells()
     workers = Workers()
-    derivations = Derivations(stores, objects)
-    remote = RemoteObjects(data.remote, stores, objects, options.registry_mirrors)
+    spans = LayerSpans(options.registry_mirrors)
+    remote = RemoteObjects(data.remote, stores, LocalObjects(data.objects, data.incoming, durable=False), spans)
     remote.refresh()
+    derivations = Derivations(stores, objects, remote.chunks)
     profiles = Profiles(stores.profiles, objects, derivations.load_index)
     packs = Packs(derivations, objects)
     launches = Launches(stores, derivations, profiles, packs)
@@ -195,7 +205,7 @@ def _assemble(
         stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close
     )
 
-    collection = Collection(stores.references, objects, KnownLayers(data.layers, objects))
+    collection = Collection(stores.references, objects, KnownLayers(data.layers, objects), remote.forget)
 
     async def check_token(token: str) -> bool:
         token_id, _, secret = token.partition(":")
@@ -215,7 +225,7 @@ def _assemble(
         check_token,
         describe,
     )
-    return _Parts(stores, nouns, apps, scheduler, builds, packs, bridges, workers, collection, application)
+    return _Parts(stores, nouns, apps, scheduler, builds, packs, bridges, workers, collection, spans, application)
 
 
 async def _listen_http(stack: AsyncExitStack, parts: _Parts, listener: socket.socket) -> None:

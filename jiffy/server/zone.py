@@ -10,12 +10,13 @@ from typing import Final
 
 from aiohttp import web
 
-from jiffy.errors import InvalidError, UnauthenticatedError
-from jiffy.objects.base import CHUNKS_HEADER, Digest, Span, check_digest
+from jiffy.errors import UnauthenticatedError
+from jiffy.objects.base import CHUNKS_HEADER, Digest, check_digest
 from jiffy.objects.partial import PartialObject, Partials
 from jiffy.objects.tiers import Tiers
 from jiffy.server.batches import serve_batch
 from jiffy.server.http import bearer_token, explain_errors
+from jiffy.server.spans import send_span
 
 _PIECE: Final = 2**20
 
@@ -42,8 +43,12 @@ class Zone:
         partial = await asyncio.to_thread(self._open_partial, request, digest)
         if partial is None:
             return web.FileResponse(await asyncio.to_thread(self._tiers.ensure, digest))
+
+        async def read(start: int, size: int) -> bytes:
+            return await asyncio.to_thread(partial.read, start, size)
+
         try:
-            return await _send_span(request, partial)
+            return await send_span(request, partial.size, read, _PIECE)
         finally:
             self._partials.release(partial)
 
@@ -67,27 +72,3 @@ class Zone:
     def _check_token(self, request: web.Request) -> None:
         if not hmac.compare_digest(bearer_token(request), self._token):
             raise UnauthenticatedError("this request needs the server's token")
-
-
-async def _send_span(request: web.Request, partial: PartialObject) -> web.StreamResponse:
-    """Piece by piece. The first is had before the answer begins, so that most failures are answers."""
-    start, size = _span(request, partial.size)
-    piece = await asyncio.to_thread(partial.read, start, min(_PIECE, size))
-    headers = {"Content-Range": f"bytes {start}-{start + size - 1}/{partial.size}", "Content-Length": str(size)}
-    response = web.StreamResponse(status=206, headers=headers)
-    await response.prepare(request)
-    await response.write(piece)
-    for offset in range(start + len(piece), start + size, _PIECE):
-        await response.write(await asyncio.to_thread(partial.read, offset, min(_PIECE, start + size - offset)))
-    await response.write_eof()
-    return response
-
-
-def _span(request: web.Request, size: int) -> Span:
-    try:
-        start, stop, _ = request.http_range.indices(size)
-    except ValueError as error:
-        raise InvalidError("not a range of bytes", why=str(error)) from error
-    if stop <= start:
-        raise InvalidError("a range without bytes")
-    return start, stop - start

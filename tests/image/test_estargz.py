@@ -19,17 +19,16 @@ from jiffy.image.assembly import Assembly
 from jiffy.image.estargz import (
     FOOTER_BYTES,
     TOC_DIGEST,
-    Contents,
-    Piece,
     find_table,
     read_contents,
     read_gzip_table,
     read_zstd_table,
     table_digest,
-    unpack_piece,
 )
 from jiffy.image.estargz_writer import CHUNK_BYTES, write_estargz
 from jiffy.image.index import Entry, Index, Kind, encode_index
+from jiffy.image.pieces import Contents, Piece, unpack
+from jiffy.objects.chunks import read_chunk_list
 from jiffy.objects.local import LocalObjects
 from tests.objects.conftest import make_objects
 
@@ -101,17 +100,42 @@ def test_each_file_is_had_by_its_own_bytes(index: Index, objects: LocalObjects, 
     places = written.contents.places
     assert {digest for digest, _ in index.digests()} <= set(places)
     for digest, place in places.items():
-        parts = [unpack_piece(written.blob[piece.start : piece.end], piece, "gzip") for piece in place.pieces]
+        parts = [unpack(written.blob[piece.start : piece.end], piece.size, "gzip") for piece in place]
         assert hashlib.sha256(b"".join(parts)).hexdigest() == digest
     large = places[hashlib.sha256(LARGE).hexdigest()]
-    assert [piece.size for piece in large.pieces] == [CHUNK_BYTES, CHUNK_BYTES, 8]
+    assert [piece.size for piece in large] == [CHUNK_BYTES, CHUNK_BYTES, 8]
+
+
+def test_the_chunks_of_large_files_are_told(objects: LocalObjects, tmp_path: Path) -> None:
+    data = os.urandom(CHUNK_BYTES * 5 + 3)
+    small = file(objects, "/small", data[: CHUNK_BYTES * 3])
+    index = Index.load(encode_index([Entry(b"/", Kind.DIRECTORY, 0o755), file(objects, "/a", data), small]))
+    contents = Written(index, objects, tmp_path / "layer", []).contents
+    (chunks,) = contents.chunks.values()
+    assert list(contents.chunks) == [hashlib.sha256(data).hexdigest()]
+    assert len(chunks) == 6 and read_chunk_list(chunks.encode()) == chunks
+    chunks.verify(5, data[CHUNK_BYTES * 5 :])
+    with pytest.raises(CorruptError):
+        chunks.verify(0, data[1 : CHUNK_BYTES + 1])
+
+
+def test_chunks_of_different_sizes_are_no_list() -> None:
+    first, second, third = 2 * 2**20, 2**20, 2 * 2**20
+    chunk = {"name": "a", "type": "chunk", "chunkDigest": DIGEST}
+    text = table(
+        {**chunk, "type": "reg", "size": first + second + third, "digest": DIGEST, "offset": 1, "chunkSize": first},
+        {**chunk, "offset": 10, "chunkSize": second},
+        {**chunk, "offset": 20, "chunkSize": third},
+    )
+    contents = read_contents(text, 50, "gzip")
+    assert contents.places and not contents.chunks
 
 
 def test_what_starts_read_comes_before_the_landmark(index: Index, objects: LocalObjects, tmp_path: Path) -> None:
     first = [hashlib.sha256(data).hexdigest() for data in (LARGE, b"hello")]
     written = Written(index, objects, tmp_path / "layer", first)
     assert list(written.contents.first) == first
-    assert written.contents.places[first[0]].pieces[0].start < written.contents.places[first[1]].pieces[0].start
+    assert written.contents.places[first[0]][0].start < written.contents.places[first[1]][0].start
 
 
 def test_the_same_index_gives_the_same_bytes(index: Index, objects: LocalObjects, tmp_path: Path) -> None:
@@ -137,16 +161,15 @@ def test_files_may_share_a_member() -> None:
         {**both, "name": "b", "size": 2, "innerOffset": 3, "digest": DIGEST[:-1] + "b"},
     )
     places = read_contents(text, 50, "gzip").places
-    assert places["a" * 63 + "b"].pieces == (Piece(5, 50, 2, 3),)
-    assert unpack_piece(gzip.compress(b"abcde"), Piece(5, 50, 2, 3), "gzip") == b"de"
+    assert places["a" * 63 + "b"] == (Piece(5, 50, 2, 3),)
 
 
 def test_frames_of_zstd_are_read() -> None:
     text = table({"name": "a", "type": "reg", "size": 3, "digest": DIGEST, "offset": 1, "endOffset": 9})
     assert read_zstd_table(zstandard.compress(text)) == text
-    (piece,) = read_contents(text, 50, "zstd").places["a" * 64].pieces
+    (piece,) = read_contents(text, 50, "zstd").places["a" * 64]
     assert (piece.start, piece.end) == (1, 9)
-    assert unpack_piece(zstandard.compress(b"abc"), piece, "zstd") == b"abc"
+    assert unpack(zstandard.compress(b"abc"), piece.size, "zstd") == b"abc"
 
 
 @pytest.mark.parametrize(
@@ -186,4 +209,4 @@ def test_what_is_no_table_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"", b"x" * 20, gzip.compress(b"ab")])
 def test_a_piece_that_is_not_what_the_table_says_is_refused(data: bytes) -> None:
     with pytest.raises(CorruptError):
-        unpack_piece(data, Piece(0, len(data), 3), "gzip")
+        unpack(data, 3, "gzip")

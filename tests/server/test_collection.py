@@ -33,7 +33,7 @@ def layers(tmp_path: Path, objects: LocalObjects) -> KnownLayers:
 
 @pytest.fixture
 def collection(stores: Stores, objects: LocalObjects, layers: KnownLayers) -> Collection:
-    return Collection(stores.references, objects, layers)
+    return Collection(stores.references, objects, layers, lambda needed, before: 0)
 
 
 def put(objects: LocalObjects, text: str) -> str:

@@ -63,10 +63,14 @@ async def test_it_is_kept_as_long_as_its_profile(stores: Stores, objects: LocalO
     await stores.database.write(lambda connection: connection.execute("UPDATE made_indexes SET created_at=1"))
     for digest in objects:
         os.utime(objects.path(digest), (time.time() - 10**7,) * 2)
-    await Collection(stores.references, objects, KnownLayers(objects.incoming, objects)).run()
+    await _collection(stores, objects).run()
     assert set(objects) == {profile, packed, pack.data}
     await stores.database.write(lambda connection: connection.execute("DELETE FROM profiles"))
     for digest in objects:
         os.utime(objects.path(digest), (time.time() - 10**7,) * 2)
-    await Collection(stores.references, objects, KnownLayers(objects.incoming, objects)).run()
+    await _collection(stores, objects).run()
     assert list(objects) == []
+
+
+def _collection(stores: Stores, objects: LocalObjects) -> Collection:
+    return Collection(stores.references, objects, KnownLayers(objects.incoming, objects), lambda needed, before: 0)

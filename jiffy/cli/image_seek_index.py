@@ -1,0 +1,58 @@
+"""`jiffy image seek-index`"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import asdict
+
+import click
+
+from jiffy.cli.image_import import progress_bar
+from jiffy.errors import InvalidError
+from jiffy.image.importing import Progress
+from jiffy.image.manifest import parse_platform
+from jiffy.image.oci import open_registry
+from jiffy.image.reference import parse_reference
+from jiffy.image.registry import Credentials, Registry
+from jiffy.image.seekable import Attached, attach_seek_indexes
+
+
+@click.command("seek-index")
+@click.argument("source")
+@click.option("--platform", default="linux/amd64", show_default=True, help="Which one of several.")
+@click.option("--username", default="", help="For the registry; the password is read from JIFFY_REGISTRY_PASSWORD.")
+@click.option("--registry-mirror", "mirrors", multiple=True, metavar="HOST=URL", help="Ask there in place of a host.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def seek_index(source: str, platform: str, username: str, mirrors: tuple[str, ...], as_json: bool) -> None:
+    """Let an ordinary image start before it is downloaded, as it is.
+
+    SOURCE is docker://NAME. The image is read once, here; what tells where its files are in its layers is pushed
+    beside it, to the same repository. Any jiffy server that is asked for the image by its name finds it there. No
+    server is needed.
+    """
+    kind, _, rest = source.partition("://")
+    if kind != "docker" or not rest:
+        raise InvalidError(f"{source!r} is no image of a registry", hint="write docker://NAME[:TAG]")
+    reference = parse_reference(rest)
+    credentials = Credentials(username, os.environ.get("JIFFY_REGISTRY_PASSWORD", "")) if username else None
+    asked = dict(pair.split("=", 1) for pair in mirrors)
+
+    async def run(progress: Progress) -> Attached:
+        async with (
+            open_registry(reference, parse_platform(platform), credentials, asked) as image,
+            Registry(reference, credentials, asked, can_push=True) as registry,
+        ):
+            return await attach_seek_indexes(registry, image, progress)
+
+    with progress_bar("reading", shown=not as_json) as progress:
+        attached = asyncio.run(run(progress))
+    if as_json:
+        click.echo(json.dumps(asdict(attached)))
+        return
+    share = attached.size / max(attached.layers_size, 1)
+    click.echo(
+        f"{attached.layers} layers of {reference} can be read in parts: {attached.digest}, "
+        f"{attached.size / 1e6:.1f} MB beside {attached.layers_size / 1e6:.1f} MB ({share:.1%})"
+    )
