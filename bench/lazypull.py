@@ -105,7 +105,11 @@ async def _import_and_start(scratch: DataDirectory, server: DataDirectory, name:
             described = await asyncio.to_thread(_describe, server, imported["image_id"])
             taken = time.perf_counter() - started
             start = await starts.measure(
-                _PROGRAM, described["layers"], described["profile"], catalogues=described["catalogues"]
+                _PROGRAM,
+                described["layers"],
+                described["profile"],
+                catalogues=described["catalogues"],
+                chunk_maps=described["chunk_maps"],
             )
             return taken + start.total / 1000
     finally:

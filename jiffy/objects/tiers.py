@@ -228,6 +228,11 @@ class Tiers:
         return self._sources
 
     def _store(self, digest: Digest, parts: Parts) -> None:
+        """What a server that shares the directory has stored meanwhile is not written again."""
+        if self.local.has(digest):
+            for _ in parts:
+                pass
+            return
         with self.local.writer(digest) as writer:
             for part in parts:
                 writer.write(part)

@@ -10,7 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from jiffy.errors import InvalidError, JiffyError
-from jiffy.objects.base import ABSENT, BATCH_LENGTH, DIGEST_BYTES, Digest
+from jiffy.objects.base import ABSENT, BATCH_LENGTH, DIGEST_BYTES, Digest, batched
 from jiffy.objects.local import LocalObjects
 
 logger = logging.getLogger(__name__)
@@ -28,17 +28,24 @@ async def serve_batch(
     digests = await read_digests(request)
     response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
     await response.prepare(request)
-    for start in range(0, len(digests), _TOGETHER):
-        some = digests[start : start + _TOGETHER]
-        try:
-            await fetch(some)
-        except JiffyError as error:
-            logger.warning("part of a batch is not to be had: %s", error)
+    groups = list(batched(digests, _TOGETHER))
+    coming = asyncio.ensure_future(_fetch(fetch, groups[0] if groups else ()))
+    for some, after in zip(groups, [*groups[1:], ()], strict=True):
+        await coming
+        coming = asyncio.ensure_future(_fetch(fetch, after))
         pieces = _pieces(objects, some)
         while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
             await response.write(piece)
     await response.write_eof()
     return response
+
+
+async def _fetch(fetch: Callable[[Sequence[Digest]], Awaitable[None]], digests: Sequence[Digest]) -> None:
+    """While those before are sent."""
+    try:
+        await fetch(digests)
+    except JiffyError as error:
+        logger.warning("part of a batch is not to be had: %s", error)
 
 
 async def read_digests(request: web.Request) -> list[Digest]:
