@@ -1,16 +1,16 @@
-"""The first instruction of an image in a registry 2 ms away, on a host that has nothing: `import sklearn` from an eStargz,
-of which only what it reads is fetched, beside `podman pull` and run of the same."""
+"""The first instruction of an image in a registry 2 ms away, on a host that has nothing: `import sklearn` from an
+eStargz, and from an ordinary image with seek indexes, of which only what it reads is fetched, beside `podman pull`
+and run of the same."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -25,10 +25,14 @@ from jiffy.cli.running import ask_server, find_server
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnavailableError
 from jiffy.image.estargz_writer import write_estargz
-from jiffy.image.export import Exportable, LayerFile, export_image
+from jiffy.image.export import Exportable, LayerFile, export_image, write_layer
+from jiffy.image.importing import Progress
 from jiffy.image.index import Index
+from jiffy.image.manifest import Platform
+from jiffy.image.oci import open_registry
 from jiffy.image.reference import parse_reference
 from jiffy.image.registry import Registry
+from jiffy.image.seekable import attach_seek_indexes
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.profile import Profile
 from jiffy.worker.host import Origin
@@ -47,15 +51,24 @@ def run(data: DataDirectory, samples: int) -> Report:
         objects = LocalObjects(data.objects, data.incoming)
         image = asyncio.run(make_image(data, objects, scratch.root / "image", _PACKAGES))
         read = asyncio.run(_record(data, scratch, image))
-        asyncio.run(_publish(objects, image, read, scratch, port))
-        ours, peers = [], []
+        asyncio.run(_publish_estargz(objects, image, read, scratch, f"127.0.0.1:{port}/bench/estargz:1"))
+        asyncio.run(_publish_ordinary(objects, image, scratch, f"127.0.0.1:{port}/bench/ordinary:1"))
         with far_away(port, _ROUND_TRIP) as far:
-            name = f"127.0.0.1:{far.port}/bench/lazy:1"
-            for _ in range(samples):
-                ours.append(_start_lazily(scratch, name))
-                storage = Storage(scratch.root)
-                peers.append(storage.pull(name) + storage.run(name, _PROGRAM))
-    return Report([Figure("import sklearn, eStargz", "s", ours, "podman pull and run", peers, _REACH)])
+            return Report(
+                [
+                    _compare("eStargz", scratch, f"127.0.0.1:{far.port}/bench/estargz:1", samples),
+                    _compare("gzip and a seek index", scratch, f"127.0.0.1:{far.port}/bench/ordinary:1", samples),
+                ]
+            )
+
+
+def _compare(form: str, scratch: DataDirectory, name: str, samples: int) -> Figure:
+    ours, peers = [], []
+    for number in range(samples):
+        ours.append(_start_lazily(DataDirectory(scratch.root / f"{form.split()[0]}-{number}"), name))
+        storage = Storage(scratch.root)
+        peers.append(storage.pull(name) + storage.run(name, _PROGRAM))
+    return Figure(f"import sklearn, {form}", "s", ours, "podman pull and run", peers, _REACH)
 
 
 async def _record(data: DataDirectory, scratch: DataDirectory, image: Image) -> Profile:
@@ -66,17 +79,40 @@ async def _record(data: DataDirectory, scratch: DataDirectory, image: Image) -> 
     return await record_profile(host, origin, _PROGRAM, image.layers, image.chunk_maps)
 
 
-async def _publish(objects: LocalObjects, image: Image, read: Profile, scratch: DataDirectory, port: int) -> None:
-    """Push the image, what a start reads first in its layers."""
-
-    def load(digest: str) -> Index:
-        return Index.from_file(objects.path(digest))
+async def _publish_estargz(
+    objects: LocalObjects, image: Image, read: Profile, scratch: DataDirectory, name: str
+) -> None:
+    """What a start reads comes first in the layers."""
 
     def write(index: Index, path: Path) -> LayerFile:
         held = {digest for digest, _ in index.digests()}
         return write_estargz(index, objects.path, path, [digest for digest in read if digest in held])
 
-    reference = parse_reference(f"127.0.0.1:{port}/bench/lazy:1")
+    await _publish(objects, image, write, scratch, name)
+
+
+async def _publish_ordinary(objects: LocalObjects, image: Image, scratch: DataDirectory, name: str) -> None:
+    """As any tool makes it, with seek indexes beside it."""
+
+    def write(index: Index, path: Path) -> LayerFile:
+        return write_layer(index, objects.path, path, "gzip")
+
+    await _publish(objects, image, write, scratch, name)
+    reference = parse_reference(name)
+    async with (
+        open_registry(reference, Platform("amd64"), None, {}) as published,
+        Registry(reference, can_push=True) as registry,
+    ):
+        await attach_seek_indexes(registry, published, Progress())
+
+
+async def _publish(
+    objects: LocalObjects, image: Image, write: Callable[[Index, Path], LayerFile], scratch: DataDirectory, name: str
+) -> None:
+    def load(digest: str) -> Index:
+        return Index.from_file(objects.path(digest))
+
+    reference = parse_reference(name)
     with tempfile.TemporaryDirectory(dir=scratch.root) as folder:
         async with Registry(reference, can_push=True) as registry:
             exportable = Exportable(image.indexes, _PATH)
@@ -84,7 +120,9 @@ async def _publish(objects: LocalObjects, image: Image, read: Profile, scratch: 
 
 
 def _start_lazily(scratch: DataDirectory, name: str) -> float:
-    """Seconds from the wish for the image until the program is ready, with a server and a host that have nothing."""
+    """Seconds from the wish for the image until the program is ready, with a server and a host that have nothing. What they
+    then have stays until the end: files that are made within seconds of deletions take several times as long."""
+    scratch.create()
     with _fresh_server(scratch) as server:
         return asyncio.run(_import_and_start(scratch, server, name))
 
@@ -93,27 +131,24 @@ async def _import_and_start(scratch: DataDirectory, server: DataDirectory, name:
     url = find_server(server).http_url
     host = DataDirectory(scratch.root / "host")
     host.create()
-    try:
-        async with open_starts(host, Origin((url,), server.token)) as starts:
-            started = time.perf_counter()
-            command = [sys.executable, "-m", "jiffy", "image", "import", "--lazy", "--json", f"docker://{name}"]
-            process = await asyncio.create_subprocess_exec(
-                *command, "--data", str(server.root), stdout=asyncio.subprocess.PIPE
-            )
-            output, _ = await process.communicate()
-            imported = json.loads(output)
-            described = await asyncio.to_thread(_describe, server, imported["image_id"])
-            taken = time.perf_counter() - started
-            start = await starts.measure(
-                _PROGRAM,
-                described["layers"],
-                described["profile"],
-                catalogues=described["catalogues"],
-                chunk_maps=described["chunk_maps"],
-            )
-            return taken + start.total / 1000
-    finally:
-        shutil.rmtree(host.root)
+    async with open_starts(host, Origin((url,), server.token)) as starts:
+        started = time.perf_counter()
+        command = [sys.executable, "-m", "jiffy", "image", "import", "--lazy", "--json", f"docker://{name}"]
+        process = await asyncio.create_subprocess_exec(
+            *command, "--data", str(server.root), stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        imported = json.loads(output)
+        described = await asyncio.to_thread(_describe, server, imported["image_id"])
+        taken = time.perf_counter() - started
+        start = await starts.measure(
+            _PROGRAM,
+            described["layers"],
+            described["profile"],
+            catalogues=described["catalogues"],
+            chunk_maps=described["chunk_maps"],
+        )
+        return taken + start.total / 1000
 
 
 def _describe(server: DataDirectory, image_id: str) -> dict[str, Any]:
@@ -132,7 +167,6 @@ def _fresh_server(scratch: DataDirectory) -> Iterator[DataDirectory]:
             yield data
         finally:
             server.terminate()
-    shutil.rmtree(data.root)
 
 
 def _await(data: DataDirectory) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,6 +24,7 @@ _BROKEN: Final[tuple[type[Exception], ...]] = (tarfile.TarError, ValueError, Ari
 _WHITEOUT: Final = b".wh."
 _OPAQUE: Final = b".wh..wh..opq"
 _XATTR: Final = "SCHILY.xattr."
+_UNUSUAL: Final = re.compile(rb"(^|/)(/|\.|$)|\0")
 _KINDS: Final = {
     tarfile.DIRTYPE: Kind.DIRECTORY,
     tarfile.SYMTYPE: Kind.SYMLINK,
@@ -91,11 +93,14 @@ def as_layer(change: Change) -> Change:
 def _settle(entries: list[Entry]) -> list[Entry]:
     """Names that lead through links of the same layer, led there."""
     links = {entry.path: entry.target for entry in entries if entry.kind is Kind.SYMLINK}
+    folders: dict[bytes, bytes] = {b"": b""}
     settled = {}
     for entry in entries:
         folder, _, name = entry.path.rpartition(b"/")
-        path = follow(folder, links.get).rstrip(b"/") + b"/" + name if links and folder else entry.path
-        settled[path] = replace(entry, path=path)
+        if folder not in folders:
+            folders[folder] = follow(folder, links.get).rstrip(b"/") if links else folder
+        path = folders[folder] + b"/" + name
+        settled[path] = entry if path == entry.path else replace(entry, path=path)
     return list(settled.values())
 
 
@@ -190,6 +195,8 @@ def is_archive(path: Path) -> bool:
 
 def normal_path(name: bytes) -> bytes:
     """A member's name as an absolute path. InvalidError when it leads outside, or is too long."""
+    if len(name) < LONGEST_NAME and not _UNUSUAL.search(name):
+        return b"/" + name
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts or b"\0" in name:
         raise InvalidError(f"{name[:100]!r} leads out of the archive")

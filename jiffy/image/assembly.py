@@ -56,7 +56,7 @@ class Assembly:
             count += 1
             if count > MOST_ENTRIES or len(path) > LONGEST_PATH:
                 raise InvalidError("the image's layers make too large a tree")
-            yield replace(node.entry, path=path)
+            yield node.entry if node.entry.path == path else replace(node.entry, path=path)
             for name, child in (node.children or {}).items():
                 pending.append((path.rstrip(b"/") + b"/" + name, child))
 

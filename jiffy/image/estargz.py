@@ -15,9 +15,10 @@ import os
 import re
 import tarfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 import zstandard
@@ -27,7 +28,7 @@ from jiffy.image.archive import as_layer, normal_path
 from jiffy.image.change import Change
 from jiffy.image.index import MOST_ENTRIES, Entry, Kind
 from jiffy.image.pieces import LARGEST_CHUNK, LARGEST_PIECE, Contents, Piece, Place
-from jiffy.objects.base import DIGEST_BYTES, Digest
+from jiffy.objects.base import Digest
 from jiffy.objects.chunks import LARGE, ChunkHash, ChunkList
 
 TOC_NAME: Final = "stargz.index.json"
@@ -119,12 +120,10 @@ class _Reader:
         self._links = 0
 
     def run(self) -> Contents:
-        ends = self._find_ends()
-        pieces = self._gather(ends)
-        digests = self._gather_digests()
+        pieces = self._gather(self._find_ends())
         for value in self._entries:
             if value.get("type") != "chunk" and _text(value, "name").rstrip("/") != TOC_NAME:
-                self._add(value, pieces, digests)
+                self._add(value, pieces)
         first = self._first()
         for name in (PREFETCH_LANDMARK, NO_PREFETCH_LANDMARK):
             self._found.pop(name, None)
@@ -133,52 +132,30 @@ class _Reader:
 
     def _find_ends(self) -> dict[int, int]:
         """Where each member ends: where the next one begins, or where the table says."""
-        starts = sorted({_number(value, "offset") for value in self._entries if _number(value, "offset")})
+        starts = sorted({start for value in self._entries if (start := _number(value, "offset"))})
         return dict(zip(starts, [*starts[1:], self._end], strict=False))
 
-    def _gather(self, ends: Mapping[int, int]) -> dict[str, list[Piece]]:
+    def _gather(self, ends: Mapping[int, int]) -> dict[str, _Parts]:
         """The pieces of each file, in order."""
-        found: dict[str, list[Piece]] = {}
+        found: dict[str, _Parts] = {}
         for value in self._entries:
-            kind, name = value.get("type"), _text(value, "name")
-            if kind not in ("reg", "chunk") or not _number(value, "offset"):
+            kind, start = value.get("type"), _number(value, "offset")
+            if not start or kind not in ("reg", "chunk"):
                 continue
-            start = _number(value, "offset")
+            name = _text(value, "name")
+            if kind == "reg":
+                found[name] = _Parts(_number(value, "size"))
+            elif name not in found:
+                continue
             end = _number(value, "endOffset") or ends[start]
-            whole = _number(value, "size") if kind == "reg" else 0
-            known = sum(piece.size for piece in found.get(name, ()))
-            size = _number(value, "chunkSize") or max(0, whole - known)
             if not start < end <= self._end:
                 raise InvalidError(f"{name[:100]!r} lies where the blob has nothing")
-            if end - start > LARGEST_PIECE:
-                raise UnsupportedError(f"{name[:100]!r} cannot be read in parts", why="its pieces are too large")
-            found.setdefault(name, []).append(Piece(start, end, size, _number(value, "innerOffset")))
-        return self._sized(found)
-
-    def _gather_digests(self) -> dict[str, bytes]:
-        """The digests of each file's chunks, in order; nothing where one is not told."""
-        found: dict[str, bytes] = {}
-        for value in self._entries:
-            if value.get("type") not in ("reg", "chunk"):
-                continue
-            name, match = _text(value, "name"), _DIGEST.fullmatch(_text(value, "chunkDigest"))
-            known = found.get(name, b"") if value["type"] == "chunk" else b""
-            found[name] = known + (bytes.fromhex(match[1]) if match is not None else b"")
+            found[name].add(start, end, value)
+        for name, parts in found.items():
+            parts.check(name)
         return found
 
-    def _sized(self, found: dict[str, list[Piece]]) -> dict[str, list[Piece]]:
-        """The last chunk of a file says no size: it has the rest."""
-        sizes = {_text(value, "name"): _number(value, "size") for value in self._entries if value.get("type") == "reg"}
-        for name, pieces in found.items():
-            rest = sizes.get(name, 0) - sum(piece.size for piece in pieces[:-1])
-            if rest < 0:
-                raise InvalidError(f"the pieces of {name[:100]!r} are more than the file")
-            pieces[-1] = replace(pieces[-1], size=rest)
-            if any(piece.inner + piece.size > LARGEST_PIECE for piece in pieces):
-                raise UnsupportedError(f"{name[:100]!r} cannot be read in parts", why="its pieces are too large")
-        return found
-
-    def _add(self, value: Mapping[str, Any], pieces: Mapping[str, list[Piece]], digests: Mapping[str, bytes]) -> None:
+    def _add(self, value: Mapping[str, Any], pieces: Mapping[str, _Parts]) -> None:
         name = _text(value, "name")
         path = normal_path(name.encode("utf-8", "surrogateescape"))
         kind = _KINDS.get(str(value.get("type")))
@@ -194,22 +171,22 @@ class _Reader:
             mode=_number(value, "mode") & 0o7777,
             uid=_number(value, "uid"),
             gid=_number(value, "gid"),
-            mtime_ns=_time(value.get("modtime")),
+            mtime_ns=_time(_text(value, "modtime")),
             target=_text(value, "linkName").encode("utf-8", "surrogateescape") if kind is Kind.SYMLINK else b"",
             device=_device(value) if kind in (Kind.CHARACTER, Kind.BLOCK) else 0,
             xattrs=_attributes(value.get("xattrs")),
         )
         if kind is Kind.FILE and (size := _number(value, "size")):
-            entry = self._with_content(entry, value, size, tuple(pieces.get(name, ())))
-            if size >= LARGE and (chunks := _list_chunks(pieces[name], size, digests.get(name, b""))) is not None:
-                self._chunks.setdefault(entry.digest, chunks)
+            entry = self._with_content(entry, value, size, pieces.get(name))
         self._found[path] = entry
 
-    def _with_content(self, entry: Entry, value: Mapping[str, Any], size: int, place: Place) -> Entry:
+    def _with_content(self, entry: Entry, value: Mapping[str, Any], size: int, parts: _Parts | None) -> Entry:
         match = _DIGEST.fullmatch(_text(value, "digest"))
-        if match is None or not place:
+        if match is None or parts is None:
             raise InvalidError(f"{entry.path[:100]!r} has no digest or no place")
-        self._places.setdefault(match[1], place)
+        self._places.setdefault(match[1], tuple(parts.pieces))
+        if size >= LARGE and (chunks := parts.chunks()) is not None:
+            self._chunks.setdefault(match[1], chunks)
         return replace(entry, size=size, digest=match[1])
 
     def _link(self, value: Mapping[str, Any], path: bytes) -> Entry:
@@ -232,13 +209,41 @@ class _Reader:
         return tuple(dict.fromkeys(filter(None, digests)))
 
 
-def _list_chunks(pieces: Sequence[Piece], size: int, digests: bytes) -> ChunkList | None:
-    """The chunks of a large file, if all but the last are of one size."""
-    chunk_size = pieces[0].size
-    is_even = all(piece.size == chunk_size for piece in pieces[:-1]) and pieces[-1].size <= chunk_size
-    if not is_even or chunk_size > LARGEST_CHUNK or len(digests) != len(pieces) * DIGEST_BYTES:
-        return None
-    return ChunkList(size, chunk_size, digests, ChunkHash.SHA256)
+class _Parts:
+    """A file of `size` bytes, whose pieces come in order."""
+
+    def __init__(self, size: int) -> None:
+        self.pieces: list[Piece] = []
+        self._size = size
+        self._left = size
+        self._digests: list[str] = []
+
+    def add(self, start: int, end: int, value: Mapping[str, Any]) -> None:
+        """The last chunk of a file says no size: it has the rest."""
+        size = _number(value, "chunkSize") or max(0, self._left)
+        self.pieces.append(Piece(start, end, size, _number(value, "innerOffset")))
+        self._digests.append(_text(value, "chunkDigest"))
+        self._left -= size
+
+    def check(self, name: str) -> None:
+        last = self.pieces[-1]
+        rest = last.size + self._left
+        if rest < 0:
+            raise InvalidError(f"the pieces of {name[:100]!r} are more than the file")
+        if self._left:
+            self.pieces[-1] = replace(last, size=rest)
+        if any(max(piece.end - piece.start, piece.inner + piece.size) > LARGEST_PIECE for piece in self.pieces):
+            raise UnsupportedError(f"{name[:100]!r} cannot be read in parts", why="its pieces are too large")
+
+    def chunks(self) -> ChunkList | None:
+        """If all pieces but the last are of one size, and each has a digest."""
+        chunk_size = self.pieces[0].size
+        is_even = all(piece.size == chunk_size for piece in self.pieces[:-1]) and self.pieces[-1].size <= chunk_size
+        matches = [_DIGEST.fullmatch(digest) for digest in self._digests]
+        if not is_even or not 0 < chunk_size <= LARGEST_CHUNK or None in matches:
+            return None
+        digests = b"".join(bytes.fromhex(match[1]) for match in matches if match is not None)
+        return ChunkList(self._size, chunk_size, digests, ChunkHash.SHA256)
 
 
 def _text(value: Mapping[str, Any], name: str) -> str:
@@ -260,9 +265,10 @@ def _device(value: Mapping[str, Any]) -> int:
     return os.makedev(major, minor)
 
 
-def _time(text: Any) -> int:
+@lru_cache(2**14)
+def _time(text: str) -> int:
     """Nanoseconds since the epoch of a time such as 2026-01-02T03:04:05.678Z; 0 for none."""
-    match = _TIME.fullmatch(text) if isinstance(text, str) else None
+    match = _TIME.fullmatch(text)
     if match is None:
         return 0
     whole, fraction = match[1], (match[2] or "")[:9].ljust(9, "0")

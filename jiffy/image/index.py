@@ -6,6 +6,7 @@ It is columnar: opening one maps the file and checks the header; entries are mad
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ MOST_ENTRIES: Final = 10_000_000
 _HEADER: Final = struct.Struct("<8sIIIIIIQQQ")
 _RECORD: Final = struct.Struct("<IIIIIqIIIQ")
 _NONE: Final = 0xFFFFFFFF
+_UNUSUAL: Final = re.compile(rb"/(/|\.|$)")
 
 
 class Kind(IntEnum):
@@ -327,11 +329,10 @@ def _check_tree(ordered: list[Entry]) -> None:
 
 def _check_entry(entry: Entry) -> None:
     path = entry.path
-    names = path[1:].split(b"/") if path != b"/" else []
     if not path.startswith(b"/") or len(path) > LONGEST_PATH or b"\0" in path:
         raise InvalidError(f"{path[:100]!r} is not a path")
-    if any(name in (b"", b".", b"..") or len(name) > LONGEST_NAME for name in names):
-        raise InvalidError(f"{path[:100]!r} has a component that cannot be")
+    if path != b"/" and (len(path) > LONGEST_NAME or _UNUSUAL.search(path)):
+        _check_names(path)
     if bool(entry.digest) != (entry.kind is Kind.FILE and entry.size > 0) or entry.size < 0:
         raise InvalidError(f"{path!r}: a file has a digest exactly when it has content")
     if entry.kind is Kind.SYMLINK and not 0 < len(entry.target) <= LONGEST_TARGET:
@@ -340,5 +341,10 @@ def _check_entry(entry: Entry) -> None:
         raise InvalidError(f"{path!r} has a mode or time that cannot be")
     if not (0 <= entry.uid < 2**32 and 0 <= entry.gid < 2**32 and 0 <= entry.device < 2**64):
         raise InvalidError(f"{path!r} has an owner or device that cannot be")
-    if list(entry.xattrs) != sorted(dict(entry.xattrs).items()):
+    if entry.xattrs and list(entry.xattrs) != sorted(dict(entry.xattrs).items()):
         raise InvalidError(f"{path!r}: its attributes are not sorted, or one is there twice")
+
+
+def _check_names(path: bytes) -> None:
+    if any(name in (b"", b".", b"..") or len(name) > LONGEST_NAME for name in path[1:].split(b"/")):
+        raise InvalidError(f"{path[:100]!r} has a component that cannot be")

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import zstandard
+from isal import isal_zlib
 
 from jiffy.errors import CorruptError
 from jiffy.image.change import Change
+from jiffy.image.compression import ERRORS
 from jiffy.image.seeking import inflate_within
 from jiffy.objects.base import Digest
 from jiffy.objects.chunks import ChunkList
@@ -77,7 +79,7 @@ def unpack(data: bytes, size: int, compression: str) -> bytes:
             plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read(size)
         else:
             plain = data[:size]
-    except (zlib.error, zstandard.ZstdError) as error:
+    except ERRORS as error:
         raise CorruptError("part of a layer cannot be decompressed", why=str(error)) from error
     return _checked(plain, size)
 
@@ -101,7 +103,7 @@ def _gunzip(data: bytes, size: int) -> bytes:
     parts: list[bytes] = []
     left = size
     while data and left:
-        member = zlib.decompressobj(_GZIP)
+        member = isal_zlib.decompressobj(_GZIP)
         part = member.decompress(data, left)
         parts.append(part)
         left -= len(part)

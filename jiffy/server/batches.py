@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 MOST_OBJECTS: Final = 20_000
 _PIECE: Final = 2**20
-_TOGETHER: Final = 512
+_TOGETHER: Final = 128
 
 
 async def serve_batch(

@@ -19,7 +19,7 @@ LARGEST_REQUEST: Final = 4 * 2**20
 GAP: Final = 64 * 2**10
 """Bytes that nobody wants, for which another request would cost more."""
 
-_AT_ONCE: Final = 8
+_AT_ONCE: Final = 16
 _KEPT_BYTES: Final = 64 * 2**20
 
 

@@ -4,9 +4,8 @@ kept. Parts of large ones are passed on to who asks for them, who keeps and veri
 from __future__ import annotations
 
 import asyncio
-import logging
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +19,12 @@ from jiffy.server.layer_spans import GAP, LARGEST_REQUEST, LayerSpans
 from jiffy.server.profiles import landmark_name
 from jiffy.store.stores import Stores
 
-logger = logging.getLogger(__name__)
-
 _LARGEST_PART: Final = 16 * 2**20
+_AT_ONCE: Final = 6
+_MOST_AT_ONCE: Final = 12
+"""Fetches under way, when somebody waits for one object or a few."""
+
+_FEW: Final = 64
 
 
 class RemoteObjects:
@@ -35,13 +37,17 @@ class RemoteObjects:
         self._spans = spans
         self._layers: dict[str, RemoteLayer] = {}
         self._holders: dict[Digest, RemoteLayer] = {}
-        self._under_way: dict[Digest, asyncio.Task[None]] = {}
+        self._orders: dict[str, _Order] = {}
+        self._wanted: OrderedDict[Digest, bool] = OrderedDict()
+        self._coming: dict[Digest, asyncio.Future[None]] = {}
+        self._fetches: set[asyncio.Task[None]] = set()
 
     def refresh(self) -> None:
         """Learn of layers that were described since."""
         for path in layer_paths(self._folder):
             if path.name not in self._layers:
                 layer = self._layers[path.name] = load_layer(path)
+                self._orders[layer.blob] = _Order(layer.places)
                 self._holders.update(dict.fromkeys(layer.places, layer))
 
     async def learn(self, index: Digest, first: Sequence[Digest]) -> None:
@@ -80,41 +86,73 @@ class RemoteObjects:
         spans = await self._spans.read(layer, [piece for piece, _, _ in pieces])
         return b"".join(spans[piece.start][piece.inner + first : piece.inner + last] for piece, first, last in pieces)
 
-    async def ensure(self, digests: Iterable[Digest]) -> None:
-        """Have objects here, as far as a layer has them. UnavailableError when a registry does not answer."""
-        if not self._layers:
+    async def ensure(self, digests: Sequence[Digest]) -> None:
+        """Have objects here, as far as a layer has them; few come before many. UnavailableError when a registry does not
+        answer."""
+        if not self._holders:
             return
-        missing = [digest for digest in dict.fromkeys(digests) if not self._objects.has(digest)]
-        fresh = [digest for digest in missing if digest not in self._under_way and digest in self._holders]
-        for layer, found in self._by_layer(fresh):
-            fetching = asyncio.ensure_future(self._fetch_from(layer, found))
-            self._under_way.update(dict.fromkeys(found, fetching))
-        if awaited := {self._under_way[digest] for digest in missing if digest in self._under_way}:
+        is_urgent = len(digests) <= _FEW
+        awaited = []
+        for digest in reversed(dict.fromkeys(digests)) if is_urgent else dict.fromkeys(digests):
+            if digest in self._coming or (digest in self._holders and not self._objects.has(digest)):
+                awaited.append(self._want(digest, is_urgent))
+        self._begin()
+        if awaited:
             await asyncio.wait(awaited)
         for fetched in awaited:
             fetched.result()
 
-    def _by_layer(self, digests: Iterable[Digest]) -> Iterable[tuple[RemoteLayer, list[Digest]]]:
-        found: dict[str, list[Digest]] = {}
-        for digest in digests:
-            found.setdefault(self._holders[digest].blob, []).append(digest)
-        return [(self._holders[some[0]], some) for some in found.values()]
+    def _want(self, digest: Digest, is_urgent: bool) -> asyncio.Future[None]:
+        if digest not in self._coming:
+            self._coming[digest] = asyncio.get_running_loop().create_future()
+            self._wanted[digest] = is_urgent
+        if is_urgent and digest in self._wanted:
+            self._wanted[digest] = True
+            self._wanted.move_to_end(digest, last=False)
+        return self._coming[digest]
 
-    async def _fetch_from(self, layer: RemoteLayer, digests: Sequence[Digest]) -> None:
-        started = time.monotonic()
+    def _begin(self) -> None:
+        """Fetch what was wanted first, with all neighbours that are wanted too, as long as not too much is under way.
+        So what many ask for in turns comes by few requests."""
+        while self._wanted:
+            digest, is_urgent = next(iter(self._wanted.items()))
+            if len(self._fetches) >= (_MOST_AT_ONCE if is_urgent else _AT_ONCE):
+                return
+            layer = self._holders[digest]
+            together = self._orders[layer.blob].around(digest, self._wanted)
+            for each in together:
+                del self._wanted[each]
+            fetch = asyncio.ensure_future(self._fetch(layer, together))
+            self._fetches.add(fetch)
+            fetch.add_done_callback(self._end)
+
+    def _end(self, fetch: asyncio.Task[None]) -> None:
+        self._fetches.discard(fetch)
+        if not fetch.cancelled():
+            self._begin()
+
+    async def close(self) -> None:
+        for fetch in self._fetches:
+            fetch.cancel()
+        await asyncio.gather(*self._fetches, return_exceptions=True)
+
+    async def _fetch(self, layer: RemoteLayer, digests: Sequence[Digest]) -> None:
+        failure: Exception | None = None
         try:
-            large = [digest for digest in digests if place_size(layer.places[digest]) >= LARGE]
-            small = sorted(set(digests).difference(large), key=lambda digest: layer.places[digest][0].start)
-            jobs = [self._fetch_small(layer, group) for group in _groups(layer.places, small)]
-            await asyncio.gather(*jobs, *[self._fetch_large(layer, digest) for digest in large])
-        finally:
-            logger.debug("%d objects of %s in %.3f s", len(digests), layer.blob, time.monotonic() - started)
-            for digest in digests:
-                del self._under_way[digest]
-
-    async def _fetch_small(self, layer: RemoteLayer, digests: Sequence[Digest]) -> None:
-        spans = await self._spans.read(layer, [piece for digest in digests for piece in layer.places[digest]])
-        await asyncio.to_thread(self._store, layer, digests, spans)
+            if place_size(layer.places[digests[0]]) >= LARGE:
+                await self._fetch_large(layer, digests[0])
+            else:
+                spans = await self._spans.read(layer, [piece for digest in digests for piece in layer.places[digest]])
+                await asyncio.to_thread(self._store, layer, digests, spans)
+        except Exception as error:
+            failure = error
+        for digest in digests:
+            coming = self._coming.pop(digest)
+            if failure is None:
+                coming.set_result(None)
+            else:
+                coming.set_exception(failure)
+                coming.exception()
 
     def _store(self, layer: RemoteLayer, digests: Sequence[Digest], spans: Mapping[int, bytes]) -> None:
         for digest in digests:
@@ -133,21 +171,37 @@ class RemoteObjects:
             await asyncio.to_thread(writer.publish)
 
 
-def _groups(places: Mapping[Digest, Place], digests: Iterable[Digest]) -> Iterator[list[Digest]]:
-    """Neighbours together, as long as what is had for them stays small. One object's pieces mostly lie beside each other."""
-    group: list[Digest] = []
-    first = last = 0
-    for digest in digests:
-        start, end = places[digest][0].start, places[digest][-1].end
-        if group and (start - last > GAP or end - first > LARGEST_REQUEST):
-            yield group
-            group = []
-        if not group:
-            first, last = start, end
-        group.append(digest)
-        last = max(last, end)
-    if group:
-        yield group
+class _Order:
+    """The objects of a layer in the order of their places. Large ones stand alone."""
+
+    def __init__(self, places: Mapping[Digest, Place]) -> None:
+        self._places = places
+        small = [digest for digest, place in places.items() if place_size(place) < LARGE]
+        self._digests = sorted(small, key=lambda digest: places[digest][0].start)
+        self._ranks = {digest: rank for rank, digest in enumerate(self._digests)}
+
+    def around(self, digest: Digest, wanted: Collection[Digest]) -> list[Digest]:
+        """An object with those beside it that are wanted too, as far as one request may go."""
+        found = [digest]
+        if digest not in self._ranks:
+            return found
+        first, last = self._span(digest)
+        for step in (1, -1):
+            rank = self._ranks[digest] + step
+            while 0 <= rank < len(self._digests):
+                start, end = self._span(self._digests[rank])
+                gap = start - last if step > 0 else first - end
+                if gap > GAP or max(last, end) - min(first, start) > LARGEST_REQUEST:
+                    break
+                if self._digests[rank] in wanted:
+                    found.append(self._digests[rank])
+                    first, last = min(first, start), max(last, end)
+                rank += step
+        return found
+
+    def _span(self, digest: Digest) -> tuple[int, int]:
+        place = self._places[digest]
+        return place[0].start, place[-1].end
 
 
 def _overlapping(place: Place, start: int, end: int) -> Iterator[tuple[Piece, int, int]]:

@@ -135,6 +135,7 @@ async def run_server(
         stack.push_async_callback(parts.builds.close)
         stack.push_async_callback(parts.packs.close)
         stack.push_async_callback(parts.spans.close)
+        stack.push_async_callback(parts.remote.close)
         stack.push_async_callback(parts.bridges.close_all)
         parts.workers.expect(await parts.scheduler.restore())
         await _listen_http(stack, parts, listeners.http)
@@ -160,6 +161,7 @@ class _Parts:
     workers: Workers
     collection: Collection
     spans: LayerSpans
+    remote: RemoteObjects
     application: web.Application
 
 
@@ -225,7 +227,9 @@ def _assemble(
         check_token,
         describe,
     )
-    return _Parts(stores, nouns, apps, scheduler, builds, packs, bridges, workers, collection, spans, application)
+    return _Parts(
+        stores, nouns, apps, scheduler, builds, packs, bridges, workers, collection, spans, remote, application
+    )
 
 
 async def _listen_http(stack: AsyncExitStack, parts: _Parts, listener: socket.socket) -> None:
