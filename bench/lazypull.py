@@ -52,7 +52,7 @@ def run(data: DataDirectory, samples: int) -> Report:
         image = asyncio.run(make_image(data, objects, scratch.root / "image", _PACKAGES))
         read = asyncio.run(_record(data, scratch, image))
         asyncio.run(_publish_estargz(objects, image, read, scratch, f"127.0.0.1:{port}/bench/estargz:1"))
-        asyncio.run(_publish_ordinary(objects, image, scratch, f"127.0.0.1:{port}/bench/ordinary:1"))
+        asyncio.run(_publish_ordinary(objects, image, read, scratch, f"127.0.0.1:{port}/bench/ordinary:1"))
         with far_away(port, _ROUND_TRIP) as far:
             return Report(
                 [
@@ -91,7 +91,9 @@ async def _publish_estargz(
     await _publish(objects, image, write, scratch, name)
 
 
-async def _publish_ordinary(objects: LocalObjects, image: Image, scratch: DataDirectory, name: str) -> None:
+async def _publish_ordinary(
+    objects: LocalObjects, image: Image, read: Profile, scratch: DataDirectory, name: str
+) -> None:
     """As any tool makes it, with seek indexes beside it."""
 
     def write(index: Index, path: Path) -> LayerFile:
@@ -103,7 +105,7 @@ async def _publish_ordinary(objects: LocalObjects, image: Image, scratch: DataDi
         open_registry(reference, Platform("amd64"), None, {}) as published,
         Registry(reference, can_push=True) as registry,
     ):
-        await attach_seek_indexes(registry, published, Progress())
+        await attach_seek_indexes(registry, published, Progress(), list(read))
 
 
 async def _publish(

@@ -98,7 +98,7 @@ def convert(image: str, target: str, estargz: bool, username: str, server: Serve
     What starts of it read, as far as it was recorded, comes first. Any other tool pulls it as an ordinary image.
     """
     kind, _, rest = target.partition(":")
-    first = _first_read(image, server)
+    first = first_read(image, server)
     if kind == "oci" and rest:
         place, _, name = rest.partition(":")
         digest = asyncio.run(_export(image, server, Layout(Path(place), name), "gzip", first))
@@ -115,7 +115,7 @@ def convert(image: str, target: str, estargz: bool, username: str, server: Serve
     click.echo(f"converted {image} to {target}, {digest}; {len(first)} files come first")
 
 
-def _first_read(image: str, server: ServerAddress) -> list[Digest]:
+def first_read(image: str, server: ServerAddress) -> list[Digest]:
     """The objects that starts read, in order; none when nothing was recorded."""
     try:
         files = server.ask(f"/images/{image}/profile")["files"]

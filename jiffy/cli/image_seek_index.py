@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict
 
 import click
 
+from jiffy.cli.image_export import first_read
 from jiffy.cli.image_import import progress_bar
+from jiffy.cli.server_address import ServerAddress, optional_server_options
 from jiffy.errors import InvalidError
 from jiffy.image.importing import Progress
 from jiffy.image.manifest import parse_platform
@@ -24,8 +27,18 @@ from jiffy.image.seekable import Attached, attach_seek_indexes
 @click.option("--platform", default="linux/amd64", show_default=True, help="Which one of several.")
 @click.option("--username", default="", help="For the registry; the password is read from JIFFY_REGISTRY_PASSWORD.")
 @click.option("--registry-mirror", "mirrors", multiple=True, metavar="HOST=URL", help="Ask there in place of a host.")
+@click.option("--profile", metavar="IMAGE", default="", help="What starts of an image of the server read comes first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def seek_index(source: str, platform: str, username: str, mirrors: tuple[str, ...], as_json: bool) -> None:
+@optional_server_options
+def seek_index(
+    source: str,
+    platform: str,
+    username: str,
+    mirrors: tuple[str, ...],
+    profile: str,
+    as_json: bool,
+    find_server: Callable[[], ServerAddress],
+) -> None:
     """Let an ordinary image start before it is downloaded, as it is.
 
     SOURCE is docker://NAME. The image is read once, here; what tells where its files are in its layers is pushed
@@ -37,6 +50,7 @@ def seek_index(source: str, platform: str, username: str, mirrors: tuple[str, ..
         raise InvalidError(f"{source!r} is no image of a registry", hint="write docker://NAME[:TAG]")
     reference = parse_reference(rest)
     credentials = Credentials(username, os.environ.get("JIFFY_REGISTRY_PASSWORD", "")) if username else None
+    first = first_read(profile, find_server()) if profile else []
     asked = dict(pair.split("=", 1) for pair in mirrors)
 
     async def run(progress: Progress) -> Attached:
@@ -44,7 +58,7 @@ def seek_index(source: str, platform: str, username: str, mirrors: tuple[str, ..
             open_registry(reference, parse_platform(platform), credentials, asked) as image,
             Registry(reference, credentials, asked, can_push=True) as registry,
         ):
-            return await attach_seek_indexes(registry, image, progress)
+            return await attach_seek_indexes(registry, image, progress, first)
 
     with progress_bar("reading", shown=not as_json) as progress:
         attached = asyncio.run(run(progress))

@@ -36,11 +36,24 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds --data, --server and --token-file, given to the command as `server: ServerAddress`."""
 
     @functools.wraps(command)
+    def run(*arguments: Any, find_server: Callable[[], ServerAddress], **options: Any) -> Any:
+        return command(*arguments, server=find_server(), **options)
+
+    return optional_server_options(run)
+
+
+def optional_server_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a command that may need no server: it is given `find_server`, which gives its address."""
+
+    @functools.wraps(command)
     def run(*arguments: Any, data: Path, server: str, token_file: Path | None, **options: Any) -> Any:
         directory = DataDirectory(data)
-        url = server or find_server(directory).http_url
-        address = ServerAddress(directory, url, token_file or directory.token, bool(server))
-        return command(*arguments, server=address, **options)
+
+        def find() -> ServerAddress:
+            url = server or find_server(directory).http_url
+            return ServerAddress(directory, url, token_file or directory.token, bool(server))
+
+        return command(*arguments, find_server=find, **options)
 
     token = click.option("--token-file", type=click.Path(path_type=Path, exists=True), help="That server's token.json.")
     return data_option(click.option("--server", default="", help="The HTTP address of a server elsewhere.")(token(run)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -88,7 +87,7 @@ def unpack_from(data: bytes, checkpoint: Checkpoint, window: bytes) -> bytes:
     """All that a gzip stream has between a checkpoint and the next one."""
     try:
         return _checked(inflate_within(data, checkpoint.bits, window, checkpoint.size), checkpoint.size)
-    except zlib.error as error:
+    except ERRORS as error:
         raise CorruptError("part of a layer cannot be decompressed", why=str(error)) from error
 
 

@@ -58,7 +58,7 @@ class Point:
 class SeekIndex:
     """`layer` and `content` are the digests (sha256:...) of the blob and of the tar in it, of `layer_size` and
     `content_size` bytes; `offsets`: where each content begins in the tar; `compression` is deflate, none,
-    or gzip for a layer so small that it has no point but its beginning."""
+    or gzip for a layer so small that it has no point but its beginning; `first` are the objects that a start wants."""
 
     layer: str
     layer_size: int
@@ -70,6 +70,7 @@ class SeekIndex:
     chunks: Mapping[Digest, ChunkList]
     points: Sequence[Point]
     windows: bytes
+    first: tuple[Digest, ...] = ()
 
     def encode(self) -> bytes:
         change = encode_change(self.change)
@@ -82,6 +83,7 @@ class SeekIndex:
             "change_size": len(change),
             "offsets": dict(self.offsets),
             "chunks": {digest: chunks.digests.hex() for digest, chunks in self.chunks.items()},
+            "first": list(self.first),
             "points": [list(asdict(point).values()) for point in self.points],
         }
         text = json.dumps(header).encode()
@@ -96,6 +98,7 @@ class SeekIndex:
             compression=self.compression,
             places={digest: spans.place(offset, sizes[digest]) for digest, offset in self.offsets.items()},
             chunks=self.chunks,
+            first=self.first,
             checkpoints=spans.checkpoints if self.compression == "deflate" else {},
             windows=self.windows,
         )
@@ -125,6 +128,7 @@ def read_seek_index(data: bytes) -> SeekIndex:
             },
             points=[Point(*[_number(number) for number in point]) for point in header["points"]],
             windows=plain[body + int(header["change_size"]) :],
+            first=tuple([digest for digest in header["first"] if digest in sizes]),
         )
     except (
         ValueError,
@@ -207,7 +211,13 @@ def unpack_window(compressed: bytes) -> bytes:
 
 
 def make_seek_index(
-    blob: Path, layer: str, content: str, progress: Callable[[int], None] | None = None, spacing: int = SPACING
+    blob: Path,
+    layer: str,
+    content: str,
+    *,
+    first: Sequence[Digest] = (),
+    progress: Callable[[int], None] | None = None,
+    spacing: int = SPACING,
 ) -> SeekIndex:
     """Read a layer once, which is in a file. `layer` and `content` are the digests (sha256:...) that it should have;
     CorruptError when it has others, UnsupportedError for a layer that cannot be read in parts."""
@@ -237,6 +247,7 @@ def make_seek_index(
         chunks={digest: chunks for digest, chunks in measured.chunks.items() if digest in held},
         points=points,
         windows=windows,
+        first=tuple([digest for digest in first if digest in held]),
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -18,6 +18,7 @@ from jiffy.image.oci import OciImage
 from jiffy.image.referrers import Blob, attach_artifact, find_artifact
 from jiffy.image.registry import Registry
 from jiffy.image.seek_index import make_seek_index
+from jiffy.objects.base import Digest
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,15 @@ async def find_seek_indexes(registry: Registry, image: str) -> Mapping[str, Desc
     return {blob.annotations[_LAYER]: blob for blob in blobs if _LAYER in blob.annotations}
 
 
-async def attach_seek_indexes(registry: Registry, image: OciImage, progress: Progress) -> Attached:
-    """Read all layers of an image once, and attach their seek indexes to it. UnsupportedError when a layer cannot be read in
-    parts."""
+async def attach_seek_indexes(
+    registry: Registry, image: OciImage, progress: Progress, first: Sequence[Digest] = ()
+) -> Attached:
+    """Read all layers of an image once, and attach their seek indexes to it; `first` are objects that a start wants.
+    UnsupportedError when a layer cannot be read in parts."""
     progress.total = sum(layer.size for layer in image.layers)
     blobs = []
     for layer, diff_id in zip(image.layers, image.diff_ids, strict=True):
-        blobs.append(await _make(registry, layer, diff_id, progress))
+        blobs.append(await _make(registry, layer, diff_id, progress, first))
     fetched = await registry.manifest(image.digest)
     subject = Descriptor(fetched.media_type, fetched.digest, len(fetched.data))
     digest = await attach_artifact(registry, subject, ARTIFACT, blobs)
@@ -62,7 +65,9 @@ async def attach_seek_indexes(registry: Registry, image: OciImage, progress: Pro
     return Attached(digest, image.digest, len(blobs), size, progress.total)
 
 
-async def _make(registry: Registry, layer: Descriptor, diff_id: str, progress: Progress) -> Blob:
+async def _make(
+    registry: Registry, layer: Descriptor, diff_id: str, progress: Progress, first: Sequence[Digest]
+) -> Blob:
     """By a temporary file: checkpoints are found by going back a little."""
     before = progress.files
 
@@ -75,7 +80,9 @@ async def _make(registry: Registry, layer: Descriptor, diff_id: str, progress: P
             progress.read += len(chunk)
             progress.tell(progress)
         file.flush()
-        index = await asyncio.to_thread(make_seek_index, Path(file.name), layer.digest, diff_id, count)
+        index = await asyncio.to_thread(
+            make_seek_index, Path(file.name), layer.digest, diff_id, first=first, progress=count
+        )
     progress.tell(progress)
     data = await asyncio.to_thread(index.encode)
     digest = f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -6,8 +6,9 @@ given another beginning: empty blocks, as many bits as are missing.
 
 from __future__ import annotations
 
-import zlib
 from typing import Any, Final
+
+from isal import isal_zlib
 
 _GZIP: Final = 31
 _RAW: Final = -15
@@ -17,17 +18,17 @@ _CODE_LENGTH_ORDER: Final = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13,
 
 def inflate_within(data: bytes, bits: int, window: bytes, size: int) -> bytes:
     """As many bytes as are wanted, from a place where a block begins: in the last `bits` of the first byte, or with it when
-    there are none. `window` is the content before it. Further members of the stream are read too. zlib.error when it
-    is none."""
+    there are none. `window` is the content before it. Further members of the stream are read too. One of
+    compression.ERRORS when it is none."""
     if bits and data:
         data = _begin(data[0] >> (8 - bits), bits) + data[1:]
-    stream: Any = zlib.decompressobj(_RAW, window) if window else zlib.decompressobj(_RAW)
+    stream: Any = isal_zlib.decompressobj(_RAW, window) if window else isal_zlib.decompressobj(_RAW)
     parts = [stream.decompress(data, size)]
     left = size - len(parts[0])
     trailer = _TRAILER_BYTES
     while left and stream.eof and len(stream.unused_data) > trailer:
         data = stream.unused_data[trailer:]
-        stream, trailer = zlib.decompressobj(_GZIP), 0
+        stream, trailer = isal_zlib.decompressobj(_GZIP), 0
         parts.append(stream.decompress(data, left))
         left -= len(parts[-1])
     return b"".join(parts)

@@ -106,6 +106,14 @@ def test_large_files_have_their_chunks(index: SeekIndex) -> None:
         chunks.verify(number, data[start : start + size])
 
 
+def test_what_a_start_wants_is_told_as_far_as_the_layer_has_it(tmp_path: Path) -> None:
+    wanted = [hashlib.sha256(FILES[name]).hexdigest() for name in ("f/7", "f/3")]
+    (tmp_path / "blob").write_bytes(FORMS["gzip"])
+    first = [wanted[0], "0" * 64, wanted[1]]
+    made = make_seek_index(tmp_path / "blob", digest_of(FORMS["gzip"]), digest_of(LAYER), first=first)
+    assert list(read_seek_index(made.encode()).contents().first) == wanted
+
+
 def test_a_layer_without_files_has_an_index(tmp_path: Path) -> None:
     empty = make_layer()
     for blob in (gzip.compress(empty), empty):

@@ -71,8 +71,9 @@ def test_an_ordinary_image_is_read_in_parts_by_what_one_pass_found(
     reference = f"{registry.host}/example/seekable:1"
     jiffy("image", "push", find_base_image(server), reference, "--data", str(server.data.root))
     before = registry.inspect("example/seekable:1")["Digest"]
-    for _ in range(2):
-        told = seek_index(reference)
+    with_profile = ("--profile", find_base_image(server), "--data", str(server.data.root))
+    for options in ((), with_profile):
+        told = seek_index(reference, *options)
         assert told["image"] == before and told["size"] < told["layers_size"] / 20
     assert registry.inspect("example/seekable:1")["Digest"] == before
     bare_server.start()
@@ -98,8 +99,8 @@ def test_what_cannot_be_read_in_parts_says_what_can(registry: RegistryUnderTest,
     assert outcome.code == 1 and "write docker://NAME" in outcome.output
 
 
-def seek_index(reference: str) -> dict[str, Any]:
-    outcome = jiffy("image", "seek-index", f"docker://{reference}", "--json")
+def seek_index(reference: str, *options: str) -> dict[str, Any]:
+    outcome = jiffy("image", "seek-index", f"docker://{reference}", "--json", *options)
     assert outcome.code == 0, outcome.output
     told: dict[str, Any] = json.loads(outcome.output)
     return told
