@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from typing import Final, cast
+from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
@@ -14,9 +14,9 @@ from jiffy.errors import NotFoundError
 from jiffy.server.bells import Bells
 from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller
-from jiffy.server.entries import entry_id, read_entry_id
+from jiffy.server.entries import read_entry_id
+from jiffy.server.log_queries import log_batch
 from jiffy.server.scheduler import Scheduler
-from jiffy.store.logs import LogLine
 from jiffy.store.stores import Stores
 
 HEARTBEAT_GRACE: Final = 60.0
@@ -79,7 +79,7 @@ class Apps:
                 done = await self._is_done(request.app_id)
                 while lines := await self._stores.logs.after(request.app_id, position):
                     for line in lines:
-                        yield _log_batch(line)
+                        yield log_batch(line)
                     position = lines[-1].position
                 if done:
                     yield api_pb2.TaskLogsBatch(app_done=True)
@@ -115,11 +115,3 @@ class Apps:
 
     def _app_page(self, app_id: str) -> str:
         return f"{self._page}/apps/{app_id}"
-
-
-def _log_batch(line: LogLine) -> api_pb2.TaskLogsBatch:
-    stream = cast("api_pb2.FileDescriptor.ValueType", line.stream)
-    log = api_pb2.TaskLogs(data=line.text, file_descriptor=stream, timestamp=line.written_at)
-    return api_pb2.TaskLogsBatch(
-        task_id=line.task_id, function_id=line.function_id, entry_id=entry_id(line.position), items=[log]
-    )

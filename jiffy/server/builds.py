@@ -13,6 +13,7 @@ from modal_proto import api_pb2
 from jiffy.errors import JiffyError
 from jiffy.server.bells import Bells
 from jiffy.server.build_functions import BuildFunctions, require_function
+from jiffy.server.build_log import BuildLog
 from jiffy.server.builder import Builder
 from jiffy.server.definitions import Definitions
 from jiffy.server.derivations import Derivations
@@ -28,13 +29,13 @@ Report = Callable[[str], None]
 
 @dataclass(slots=True)
 class Build:
-    """One image on its way. `lines` is what was reported; `failure` is set when it cannot be made. `apps` are those that
-    want it: it is stopped when all of them have ended."""
+    """One image on its way; its lines are in the store. `failure` is set when it cannot be made. `apps` are those that
+    want it: it is stopped when all of them have ended. `began` once the lines of an earlier try are gone."""
 
-    lines: list[str] = field(default_factory=list)
     job: asyncio.Task[None] | None = None
     failure: str = ""
     apps: set[str] = field(default_factory=set)
+    began: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Builds:
@@ -80,23 +81,27 @@ class Builds:
         await asyncio.gather(*jobs, return_exceptions=True)
 
     async def _run(self, build: Build, image: StoredImage, client_version: str) -> None:
-        def report(line: str) -> None:
-            build.lines.append(line)
-            self._bells.ring(image.image_id)
-
+        log = BuildLog(image.image_id, self._stores.logs, self._bells)
+        failure = ""
         try:
-            content = await self._make(image, report)
-            await self._prepare_client(image, content, client_version, report)
+            await self._stores.logs.forget(image.image_id)
+            build.began.set()
+            content = await self._make(image, log.report)
+            await self._prepare_client(image, content, client_version, log.report)
+            await log.settle()
             await self._stores.images.complete(image.image_id, content)
         except JiffyError as error:
-            build.failure = str(error)
+            failure = str(error)
         except asyncio.CancelledError:
-            build.failure = "the build was stopped: the app that wanted it has ended"
+            failure = "the build was stopped: the app that wanted it has ended"
             raise
         except Exception as error:
             logger.exception("the build of %s failed", image.image_id)
-            build.failure = f"jiffy failed to make the image: {error!r}; see its log"
+            failure = f"jiffy failed to make the image: {error!r}; see its log"
         finally:
+            await log.settle()
+            build.failure = failure
+            build.began.set()
             if not build.failure:
                 del self._builds[image.image_id]
             self._bells.ring(image.image_id)

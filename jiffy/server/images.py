@@ -15,7 +15,10 @@ from jiffy.server.bells import Bells
 from jiffy.server.builds import Build, Builds
 from jiffy.server.caller import Caller
 from jiffy.server.definitions import Definitions
+from jiffy.server.entries import entry_id, read_entry_id
+from jiffy.server.log_queries import log_batch
 from jiffy.store.images import StoredImage
+from jiffy.store.logs import LogLine
 from jiffy.store.stores import Stores
 
 LONGEST_POLL: Final = 55.0
@@ -67,23 +70,28 @@ class Images:
         await self._stores.images.get(request.image_id)
         await self._stores.image_names.forget_image(request.image_id)
         await self._stores.images.delete(request.image_id)
+        await self._stores.logs.forget(request.image_id)
         return Empty()
 
     async def image_join_streaming(
         self, request: api_pb2.ImageJoinStreamingRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.ImageJoinStreamingResponse]:
-        """Lines after the last that the client saw, then the result. A build broken off by a restart begins anew."""
-        seen = int(request.last_entry_id or 0)
+        """Lines after the last that the client saw, then the result: whoever asks has not been told it yet. A build
+        broken off by a restart begins anew."""
+        position = read_entry_id(request.last_entry_id)
         deadline = time.monotonic() + min(request.timeout or LONGEST_POLL, LONGEST_POLL)
         image = await self._stores.images.get(request.image_id)
         build = Build() if image.content is not None else self._builds.build(image, caller.client_version)
+        if image.content is None:
+            await build.began.wait()
         with self._bells.listen(request.image_id) as bell:
             while True:
-                if seen < len(build.lines):
-                    yield _lines(build.lines[seen:], len(build.lines))
-                    seen = len(build.lines)
                 image = await self._stores.images.get(request.image_id)
-                if image.content is not None or build.failure:
+                is_over = image.content is not None or bool(build.failure)
+                while lines := await self._stores.logs.after(request.image_id, position):
+                    yield _lines(lines)
+                    position = lines[-1].position
+                if is_over:
                     yield _finished(image, build)
                     return
                 if not await bell.wait(deadline - time.monotonic()):
@@ -94,9 +102,9 @@ def _success() -> api_pb2.GenericResult:
     return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
 
 
-def _lines(lines: list[str], position: int) -> api_pb2.ImageJoinStreamingResponse:
-    logs = [api_pb2.TaskLogs(data=f"{line}\n", file_descriptor=api_pb2.FILE_DESCRIPTOR_STDOUT) for line in lines]
-    return api_pb2.ImageJoinStreamingResponse(task_logs=logs, entry_id=str(position))
+def _lines(lines: list[LogLine]) -> api_pb2.ImageJoinStreamingResponse:
+    logs = [item for line in lines for item in log_batch(line).items]
+    return api_pb2.ImageJoinStreamingResponse(task_logs=logs, entry_id=entry_id(lines[-1].position))
 
 
 def _finished(image: StoredImage, build: Build) -> api_pb2.ImageJoinStreamingResponse:

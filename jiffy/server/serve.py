@@ -52,6 +52,7 @@ from jiffy.server.imports import Imports
 from jiffy.server.launches import Launches
 from jiffy.server.layer_spans import LayerSpans
 from jiffy.server.layers import Layers
+from jiffy.server.log_queries import LogQueries
 from jiffy.server.mounts import Mounts
 from jiffy.server.offers import make_offer
 from jiffy.server.options import ServerOptions
@@ -198,6 +199,7 @@ def _assemble(
         Containers(stores, scheduler, bells),
         Images(stores, definitions, builds, bells),
         ImageNames(stores),
+        LogQueries(stores),
         Mounts(stores, objects, blobs, derivations, Pythons(derivations, objects, downloads, options.python_builds)),
         Secrets(stores),
         blobs,

@@ -396,6 +396,26 @@ def test_images_are_published_by_name_and_found_by_it(server: ServerUnderTest, p
     )
 
 
+def test_the_lines_of_builds_are_had_later(server: ServerUnderTest, programs: Programs) -> None:
+    program = """
+    import modal
+
+    app = modal.App("lines")
+
+    @app.local_entrypoint()
+    def main():
+        first = modal.Image.debian_slim().run_commands("echo said-$((20 + 1))")
+        image = first.run_commands("echo said-$((20 + 2))")
+        image.build(app)
+        found = modal.Image.from_id(image.object_id)
+        for layers in (1, None):
+            print("later:", [e.message.strip() for e in found.logs.fetch(layers=layers) if e.message.startswith("said")])
+    """
+    outcome = server.run(programs.write(program, "lines.py"))
+    assert "later: ['said-22']" in outcome.output, outcome.output
+    assert "later: ['said-21', 'said-22']" in outcome.output, outcome.output
+
+
 def test_from_scratch_has_what_is_copied_to_it(programs: Programs) -> None:
     programs.check(
         """
