@@ -65,6 +65,7 @@ class Copy:
     excluded: tuple[str, ...] = ()
     checksum: str = ""
     unpack: bool | None = None
+    keep_git: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +255,7 @@ def _read_copy(at: Instruction) -> Copy:
         excluded=tuple([value for name, value in at.flags if name == "exclude"]),
         checksum=_flag(at, "checksum"),
         unpack=_switch(at, "unpack"),
+        keep_git=bool(_switch(at, "keep-git-dir")),
     )
 
 

@@ -6,26 +6,24 @@ import asyncio
 import hashlib
 import os
 import re
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-from jiffy.errors import InvalidError, UnavailableError, UnsupportedError
+from jiffy.errors import InvalidError
 from jiffy.image.archive import import_archive, is_archive
 from jiffy.image.compression import open_compressed
 from jiffy.image.copying import match_paths
-from jiffy.image.folder import import_folder
 from jiffy.image.index import Entry, Kind
 from jiffy.image.instructions import Copy
 from jiffy.image.tree import Tree
 from jiffy.objects.local import LocalObjects
 from jiffy.server.downloads import Downloads
+from jiffy.server.repositories import Repositories, is_repository, without_login
 from jiffy.server.steps import Hear
 
 _FOLDER: Final = "/.jiffy-added"
-_GIT: Final = re.compile(r"(git@|git://|ssh://)|https?://[^#]+\.git(#.*)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +38,12 @@ class Additions:
     def __init__(self, objects: LocalObjects, downloads: Downloads) -> None:
         self._objects = objects
         self._downloads = downloads
+        self._repositories = Repositories(objects)
 
     async def add(self, name: str, context: Tree, copy: Copy, report: Hear) -> Added:
         """One source of an ADD. InvalidError, UnavailableError or CorruptError when it is not to be had."""
-        if _GIT.match(name):
-            return await self._clone(name, report)
+        if is_repository(name):
+            return await self._clone(name, copy, report)
         if name.startswith(("http://", "https://")):
             return await self._fetch(name, copy, report)
         paths = [path for path, _ in match_paths(context, name)]
@@ -83,40 +82,12 @@ class Additions:
             entries = import_archive(stream, batch)
         return Added((folder,), tuple([_moved(each, folder) for each in entries]))
 
-    async def _clone(self, address: str, report: Hear) -> Added:
-        if shutil.which("git") is None:
-            raise UnsupportedError(f"cannot add {address}", why="git is not installed on the server")
-        url, _, reference = address.partition("#")
-        branch, _, inside = reference.partition(":")
-        report(f"cloning {url}")
-        folder = self._objects.incoming / f"{os.getpid()}-git-{hashlib.sha256(address.encode()).hexdigest()[:16]}"
-        options = ("--depth", "1", "--recurse-submodules", *(("--branch", branch) if branch else ()))
-        try:
-            await _run("git", "clone", "--quiet", *options, "--", url, str(folder))
-            await asyncio.to_thread(shutil.rmtree, folder / ".git")
-            return await asyncio.to_thread(self._import, folder / inside)
-        finally:
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-
-    def _import(self, folder: Path) -> Added:
-        with self._objects.batch() as batch:
-            entries = import_folder(folder, batch)
-        place = f"{_FOLDER}/{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+    async def _clone(self, address: str, copy: Copy, report: Hear) -> Added:
+        report(f"cloning {without_login(address)}")
+        entries = await self._repositories.fetch(address, keep_git=copy.keep_git)
+        place = f"{_FOLDER}/{hashlib.sha256(address.encode()).hexdigest()[:16]}"
         return Added((place,), tuple([_moved(each, place) for each in entries]))
 
 
 def _moved(entry: Entry, folder: str) -> Entry:
     return replace(entry, path=(folder.encode() + entry.path).rstrip(b"/"))
-
-
-async def _run(*command: str) -> None:
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, "GIT_TERMINAL_PROMPT": "0"},
-    )
-    _, errors = await process.communicate()
-    if process.returncode:
-        raise UnavailableError(f"{' '.join(command[:2])} failed", why=errors.decode(errors="replace").strip()[-300:])
