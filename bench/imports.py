@@ -27,7 +27,7 @@ from jiffy.image.registry import Registry
 from jiffy.objects.local import LocalObjects
 
 _FIRST: Final = ("scikit-learn",)
-_MORE: Final = ("pandas", "matplotlib")
+_MORE: Final = ("pandas",)
 _GIB: Final = 2**30
 _REACH: Final = 1.0
 

@@ -13,6 +13,7 @@ from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
 from jiffy.objects.eviction import Limits
 from jiffy.worker.agent import Agent
+from jiffy.worker.caches import BUILD_CACHE_BYTES
 
 
 @click.command()
@@ -31,6 +32,12 @@ from jiffy.worker.agent import Agent
     multiple=True,
     help="A folder on a disk for objects; repeatable.",
 )
+@click.option(
+    "--build-cache-size",
+    default=BUILD_CACHE_BYTES,
+    show_default=True,
+    help="Bytes that the caches of builds (--mount=type=cache) may have.",
+)
 @click.option("--orphan-seconds", default=60.0, show_default=True, help="How long to wait for a server that is gone.")
 def main(
     data: Path,
@@ -40,13 +47,16 @@ def main(
     cache_size: int,
     keep_free: int,
     disks: tuple[Path, ...],
+    build_cache_size: int,
     orphan_seconds: float,
 ) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     directory = DataDirectory(data)
     directory.create()
     limits = Limits(cache_size, keep_free)
-    agent = Agent(directory, server, sources, token_file or directory.token, limits, disks, orphan_seconds)
+    agent = Agent(
+        directory, server, sources, token_file or directory.token, limits, disks, build_cache_size, orphan_seconds
+    )
     try:
         asyncio.run(agent.run())
     except JiffyError as error:

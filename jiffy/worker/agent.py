@@ -43,6 +43,7 @@ class Agent:
         token_file: Path,
         limits: Limits,
         disks: Sequence[Path],
+        build_cache: int,
         orphan_seconds: float,
     ) -> None:
         self._data = data
@@ -51,6 +52,7 @@ class Agent:
         self._token_file = token_file
         self._limits = limits
         self._disks = tuple(disks)
+        self._build_cache = build_cache
         self._orphan_seconds = orphan_seconds
         self._worker_id = random_id("wo")
         self._containers: dict[str, Container] = {}
@@ -66,7 +68,7 @@ class Agent:
         origin = self._origin() if self._server else None
         outbox = self._connection.outbox
         with hold_lock(self._data.worker_lock, "worker"):
-            async with open_host(self._data, origin, outbox.put, outbox.is_full) as self._host:
+            async with open_host(self._data, origin, outbox.put, outbox.is_full, self._build_cache) as self._host:
                 logger.info("worker %s runs on %s with %s", self._worker_id, self._data.root, self._host.runtime.name)
                 await self._serve()
 

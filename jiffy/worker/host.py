@@ -34,7 +34,7 @@ from jiffy.runtime.kernel import choose_mode, require_kernel
 from jiffy.runtime.network import GATEWAY, ContainerNetwork
 from jiffy.runtime.oci import Runtime, choose_runtime, hide_empty_hierarchy
 from jiffy.runtime.process import adopt_orphans
-from jiffy.worker.caches import Caches
+from jiffy.worker.caches import BUILD_CACHE_BYTES, Caches
 from jiffy.worker.changes import Changes
 from jiffy.worker.connection import local_server
 from jiffy.worker.roots import Roots
@@ -49,6 +49,7 @@ _SCRUB_SECONDS: Final = 24 * 3600.0
 _SCRUB_RATE: Final = 20e6
 _EVICT_SECONDS: Final = 10.0
 _PROBE_SECONDS: Final = 10.0
+_TRIM_SECONDS: Final = 1800.0
 _SERVER_SECONDS: Final = 5.0
 _SERVER_POLL_SECONDS: Final = 0.02
 
@@ -89,10 +90,14 @@ class Host:
 
 @asynccontextmanager
 async def open_host(
-    data: DataDirectory, origin: Origin | None, report: Callable[[Event], None], is_full: Callable[[], bool]
+    data: DataDirectory,
+    origin: Origin | None,
+    report: Callable[[Event], None],
+    is_full: Callable[[], bool],
+    build_cache: int = BUILD_CACHE_BYTES,
 ) -> AsyncIterator[Host]:
     """This process moves to a mount namespace of its own, and becomes the parent of its containers. Without an `origin`,
-    the data directory has all objects."""
+    the data directory has all objects. `build_cache`: bytes that the caches of builds may have."""
     require_kernel(platform.release())
     async with AsyncExitStack() as stack:
         _enter_namespace(data)
@@ -104,13 +109,15 @@ async def open_host(
         stack.push_async_callback(network.close)
         listeners = tuple(stack.enter_context(network.listen(port)) for port in (GRPC_PORT, HTTP_PORT))
         roots, lazy = await _open_roots(stack, data, origin)
+        caches = Caches(data.caches)
+        _tend(stack, _TRIM_SECONDS, lambda: caches.trim(build_cache), "dropping caches of builds")
         yield Host(
             data=data,
             roots=roots,
             lazy=lazy,
             network=network,
             runtime=runtime,
-            caches=Caches(data.caches),
+            caches=caches,
             changes=_open_changes(data, origin),
             memory_bytes=int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _MEMORY_SHARE),
             listeners=(listeners[0], listeners[1]),
