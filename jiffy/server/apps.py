@@ -20,6 +20,7 @@ from jiffy.server.scheduler import Scheduler
 from jiffy.store.stores import Stores
 
 HEARTBEAT_GRACE: Final = 60.0
+WATCH_SECONDS: Final = 5.0
 LONGEST_POLL: Final = 55.0
 
 
@@ -90,7 +91,7 @@ class Apps:
     async def watch_forever(self) -> None:
         """Stop apps whose client is gone, and detached ones whose work is done."""
         while True:
-            await asyncio.sleep(5)
+            await asyncio.sleep(WATCH_SECONDS)
             for app in await self._stores.apps.live():
                 silence = time.time() - max(app.heartbeat_at, self._started_at)
                 if app.state == api_pb2.APP_STATE_EPHEMERAL and silence > HEARTBEAT_GRACE:
