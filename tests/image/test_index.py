@@ -30,7 +30,7 @@ def numbered(entries: list[Entry]) -> list[Entry]:
 
 
 @given(tree=trees())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_tree_comes_back_as_it_was(tree: list[Entry]) -> None:
     assert list(Index.load(encode_index(tree))) == numbered(tree)
 
@@ -62,7 +62,7 @@ def test_objects_are_listed_once_with_their_sizes(tree: list[Entry]) -> None:
 
 
 @given(tree=trees(), data=st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_a_damaged_index_is_refused_or_read_but_never_breaks_the_reader(tree: list[Entry], data: st.DataObject) -> None:
     encoded = bytearray(encode_index(tree))
     for _ in range(data.draw(st.integers(1, 4))):
