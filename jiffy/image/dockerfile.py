@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from jiffy.errors import InvalidError
+from jiffy.image.heredocs import Marker, find_markers
 
 LONGEST_DOCKERFILE: Final = 16 * 2**20
 """Bytes, here-documents included."""
@@ -18,7 +19,6 @@ _DIRECTIVE: Final = re.compile(r"#\s*([a-zA-Z][a-zA-Z0-9]*)\s*=\s*(.+?)\s*")
 _DIRECTIVES: Final = ("syntax", "escape", "check")
 _KEYWORD: Final = re.compile(r"\s*([^\s]+)(?:\s+|$)")
 _FLAG: Final = re.compile(r"--([a-z][a-z-]*)(?:=|$)")
-_HEREDOC: Final = re.compile(r"<<(-?)([^\s<]+)")
 _TAKES_HEREDOCS: Final = ("RUN", "COPY", "ADD")
 
 
@@ -134,7 +134,7 @@ class _Reader:
         heredocs: tuple[Heredoc, ...] = ()
         wanted = text.removeprefix("ONBUILD ") if keyword == "ONBUILD" else keyword
         if wanted.split(" ", 1)[0].upper() in _TAKES_HEREDOCS and read_json_words(text) is None:
-            heredocs = tuple([self._read_heredoc(marker, line) for marker in _find_markers(text)])
+            heredocs = tuple([self._read_heredoc(marker, line) for marker in find_markers(text)])
         return Instruction(line, keyword, flags, text, heredocs, self._escape)
 
     def _join(self) -> str:
@@ -155,20 +155,20 @@ class _Reader:
             parts.append(line[: line.rindex(self._escape)])
         return "".join(parts).rstrip()
 
-    def _read_heredoc(self, marker: re.Match[str], line: int) -> Heredoc:
-        strip, written = marker[1] == "-", marker[2]
-        name = re.sub(r"[\"'\\]", "", written)
+    def _read_heredoc(self, marker: Marker, line: int) -> Heredoc:
         text: list[str] = []
         while self._position < len(self._lines):
             content = self._lines[self._position]
             self._position += 1
-            if strip:
+            if marker.strips:
                 content = content.lstrip("\t")
-            if content == name:
+            if content == marker.name:
                 body = "".join(f"{part}\n" for part in text)
-                return Heredoc(name, body, expands=name == written, marker=marker[0])
+                return Heredoc(marker.name, body, expands=marker.expands, marker=marker.text)
             text.append(content)
-        raise DockerfileError(f"the here-document {marker[0]} does not end", line, hint=f"a line `{name}` ends it")
+        raise DockerfileError(
+            f"the here-document {marker.text} does not end", line, hint=f"a line `{marker.name}` ends it"
+        )
 
 
 def _is_idle(line: str) -> bool:
@@ -214,35 +214,3 @@ def _first_word(text: str) -> tuple[str, str]:
         else:
             word.append(character)
     return "".join(word), ""
-
-
-def _find_markers(text: str) -> list[re.Match[str]]:
-    """Where here-documents are named, outside of quotes. `<<<` is a here-string of the shell, `$((1<<2))` a shift."""
-    found = []
-    quote = ""
-    position = 0
-    while position < len(text):
-        character = text[position]
-        if quote:
-            quote = "" if character == quote else quote
-        elif character == "\\":
-            position += 1
-        elif character in "\"'":
-            quote = character
-        elif text.startswith("<<", position) and not text.startswith("<<<", position):
-            match = _HEREDOC.match(text, position)
-            before = text[position - 1] if position else " "
-            if match is not None and (before.isspace() or before.isdigit() or before in "&|;") and _is_name(match[2]):
-                found.append(match)
-                position = match.end()
-                continue
-        elif text.startswith("<<<", position):
-            position += 2
-        position += 1
-    return found
-
-
-def _is_name(written: str) -> bool:
-    quotes = written[0] + written[-1]
-    bare = written[1:-1] if len(written) > 1 and quotes in ('""', "''") else written
-    return re.fullmatch(r"[A-Za-z_][A-Za-z0-9_.-]*", bare) is not None

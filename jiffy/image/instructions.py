@@ -10,6 +10,7 @@ from typing import Final
 
 from jiffy.errors import InvalidError
 from jiffy.image.dockerfile import Heredoc, Instruction, read_json_words
+from jiffy.image.durations import parse_duration
 from jiffy.image.words import split_pair, split_words
 
 
@@ -78,11 +79,11 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """Kept for those that export the image; `test` as in an image's configuration."""
+    """Kept for those that export the image; `test` and `options` as in an image's configuration, times in nanoseconds."""
 
     at: Instruction
     test: tuple[str, ...]
-    options: Mapping[str, str]
+    options: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,10 +239,10 @@ _MOUNT_FIELDS: Final[Mapping[str, frozenset[str]]] = {
 
 
 def _read_copy(at: Instruction) -> Copy:
-    words: list[str] = list(read_json_words(at.text) or split_words(at.text, at.escape))
+    text, documents = _name_documents(at)
+    words: list[str] = list(read_json_words(text) or split_words(text, at.escape))
     if len(words) < 2:
         raise at.error(f"{at.keyword} needs a source and a target")
-    documents = {document.marker: document for document in at.heredocs}
     *sources, target = words
     return Copy(
         at=at,
@@ -259,12 +260,31 @@ def _read_copy(at: Instruction) -> Copy:
     )
 
 
+def _name_documents(at: Instruction) -> tuple[str, dict[str, Heredoc]]:
+    """The text with here-documents as words without blanks or quotes, and which those are."""
+    text, documents = at.text, {}
+    for number, document in enumerate(at.heredocs):
+        text = text.replace(document.marker, f"<<{number}", 1)
+        documents[f"<<{number}"] = document
+    return text, documents
+
+
 def _read_words(at: Instruction) -> Words:
     if at.keyword == "VOLUME" and (words := read_json_words(at.text)) is not None:
         return Words(at, words)
     if at.keyword in ("EXPOSE", "VOLUME"):
         return Words(at, tuple(split_words(at.text, at.escape)))
     return Words(at, (at.text,))
+
+
+_HEALTH_OPTIONS: Final = {
+    "interval": "Interval",
+    "timeout": "Timeout",
+    "start-period": "StartPeriod",
+    "start-interval": "StartInterval",
+    "retries": "Retries",
+}
+_LEAST_NANOSECONDS: Final = 10**6
 
 
 def _read_health_check(at: Instruction) -> HealthCheck:
@@ -274,7 +294,25 @@ def _read_health_check(at: Instruction) -> HealthCheck:
     if kind.upper() != "CMD" or not rest.strip():
         raise at.error(f"`{at.source}` makes no sense", hint="write HEALTHCHECK CMD COMMAND, or HEALTHCHECK NONE")
     words = read_json_words(rest)
-    return HealthCheck(at, ("CMD", *words) if words is not None else ("CMD-SHELL", rest.strip()), dict(at.flags))
+    test = ("CMD", *words) if words is not None else ("CMD-SHELL", rest.strip())
+    return HealthCheck(
+        at, test, {_HEALTH_OPTIONS[name]: _read_health_option(at, name, text) for name, text in at.flags}
+    )
+
+
+def _read_health_option(at: Instruction, name: str, text: str) -> int:
+    """Nanoseconds, or how many times."""
+    if name == "retries":
+        if not text.isdecimal():
+            raise at.error(f"--retries={text}", why="it is a number")
+        return int(text)
+    try:
+        nanoseconds = parse_duration(text)
+    except InvalidError as error:
+        raise at.error(f"--{name}: {error}") from None
+    if 0 < nanoseconds < _LEAST_NANOSECONDS:
+        raise at.error(f"--{name}={text} is too short", why="the least is 1ms")
+    return nanoseconds
 
 
 def _read_on_build(at: Instruction) -> OnBuild:

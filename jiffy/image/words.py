@@ -88,8 +88,8 @@ class _Expander:
     def run(self) -> str:
         return self._take_until("")
 
-    def _take_until(self, end: str) -> str:
-        """Up to one of the characters of `end`, which stays."""
+    def _take_until(self, end: str, *, keeps_escapes: bool = False) -> str:
+        """Up to one of the characters of `end`, which stays. Escapes that are kept are a pattern's, as `\\`."""
         parts: list[str] = []
         while self._position < len(self._text):
             character = self._text[self._position]
@@ -97,6 +97,8 @@ class _Expander:
                 break
             if character == "$":
                 parts.append(self._take_variable())
+            elif character == self._escape and keeps_escapes:
+                parts.append(self._take_kept())
             elif character == self._escape:
                 parts.append(self._take_escaped(_IN_QUOTES if self._document else ""))
             elif character == "'" and not self._document:
@@ -119,6 +121,10 @@ class _Expander:
         if only and following not in (*only, self._escape):
             return self._escape + following
         return following or self._escape
+
+    def _take_kept(self) -> str:
+        following = self._take_escaped("")
+        return following if following == "}" else f"\\{following}"
 
     def _take_single(self) -> str:
         end = self._text.find("'", self._position + 1)
@@ -168,14 +174,14 @@ class _Expander:
             self._close()
             return value or ""
         if operator in ("/", "//"):
-            pattern = self._take_until("/}")
+            pattern = self._take_until("/}", keeps_escapes=True)
             replacement = ""
             if self._text.startswith("/", self._position):
                 self._position += 1
-                replacement = self._take_until("}")
+                replacement = self._take_until("}", keeps_escapes=True)
             self._close()
             return _replace(value or "", pattern, replacement, everywhere=operator == "//")
-        word = self._take_until("}")
+        word = self._take_until("}", keeps_escapes=operator[-1] in "#%")
         self._close()
         return _apply(name, value, operator, word)
 

@@ -59,8 +59,13 @@ class Marker:
         dropped = 0
         for digest in self._objects:
             path = self._objects.path(digest)
-            if path.stat().st_ctime >= since and hashlib.sha256(path.read_bytes()).hexdigest() != digest:
+            if path.stat().st_ctime >= since and _digest(path) != digest:
                 logger.warning("object %s was broken by a crash", digest)
                 path.unlink()
                 dropped += 1
         return dropped
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

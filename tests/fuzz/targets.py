@@ -8,6 +8,8 @@ import json
 from collections.abc import Callable
 from typing import Any, cast
 
+import zstandard
+
 from jiffy.errors import JiffyError
 from jiffy.image.archive import import_archive, import_layer
 from jiffy.image.assembly import Assembly
@@ -16,7 +18,9 @@ from jiffy.image.compression import decompress
 from jiffy.image.estargz import FOOTER_BYTES, find_table, read_contents, read_gzip_table, read_zstd_table
 from jiffy.image.index import Entry, Index, Kind, encode_index
 from jiffy.image.manifest import Platform, choose_manifest, is_list, read_diff_ids, read_json, read_manifest
+from jiffy.image.pieces import Checkpoint, unpack_from
 from jiffy.image.reference import parse_reference
+from jiffy.image.seek_index import read_seek_index
 from jiffy.image.stages import plan_stages
 from jiffy.image.tree import Tree
 from jiffy.image.words import expand, expand_document, split_words
@@ -143,9 +147,41 @@ def table(data: bytes) -> None:
     encode_index(list(assembly.entries()))
 
 
+def seek_index(data: bytes) -> None:
+    """A seek index without its compression, and one that is none."""
+    for given in (zstandard.compress(data), data):
+        try:
+            contents = read_seek_index(given).contents()
+        except JiffyError:
+            continue
+        assembly = Assembly()
+        assembly.add(contents.change)
+        encode_index(list(assembly.entries()))
+
+
+def span(data: bytes) -> None:
+    """What lies between two checkpoints, with a window."""
+    if len(data) > 3:
+        window, rest = data[2 : 2 + data[1]], data[2 + data[1] :]
+        unpack_from(rest, Checkpoint(4096, data[0] & 7, 0, 0), window)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     each.__name__: each
-    for each in (archive, layer, change, index, manifest, configuration, reference, dockerfile, words, table)
+    for each in (
+        archive,
+        layer,
+        change,
+        index,
+        manifest,
+        configuration,
+        reference,
+        dockerfile,
+        words,
+        table,
+        seek_index,
+        span,
+    )
 }
 
 

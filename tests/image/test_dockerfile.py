@@ -97,7 +97,40 @@ def test_a_here_document_may_feed_a_descriptor() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["RUN cat <<<word", 'RUN echo "<<EOF"', "RUN echo $((1<<2))", "ENV A=<<EOF", "RUN a <<\\"]
+    ("marker", "name", "expands"),
+    [
+        ("<< EOF", "EOF", True),
+        ("<<-  EOF", "EOF", True),
+        ("<< -EOF", "-EOF", True),
+        ("<<'two words'", "two words", False),
+        ("<<half'way'", "halfway", False),
+        ("<<it\\'s", "it's", True),
+        ("<<$NAME", "$NAME", True),
+        ("<<a.b-c", "a.b-c", True),
+        ('<<"<"', "<", False),
+    ],
+)
+def test_its_name_is_a_word_of_the_shell(marker: str, name: str, expands: bool) -> None:
+    (run,) = parse(f"RUN cat {marker} > /x\ntext\n{name}\n")
+    (document,) = run.heredocs
+    assert (document.name, document.expands, document.text) == (name, expands, "text\n")
+    assert run.text == f"cat {marker} > /x"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("RUN cat <<<word", 'RUN echo "<<EOF"', "RUN echo $((1<<2))", "ENV A=<<EOF", "RUN a <<\\"),
+        *(
+            "RUN echo $(( a << b ))",
+            "RUN a <<'EOF",
+            'RUN a <<EOF"',
+            "RUN a <<",
+            "RUN a <<-",
+            "RUN a << 2",
+            "RUN a<<EOF",
+        ),
+    ],
 )
 def test_what_only_looks_like_a_here_document_is_none(text: str) -> None:
     assert [each.heredocs for each in parse(text)] == [()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jiffy.image.dockerfile import DockerfileError, parse_dockerfile
+from jiffy.image.dockerfile import DockerfileError, Heredoc, parse_dockerfile
 from jiffy.image.instructions import Argument, Command, Copy, From, HealthCheck, Meaning, Pairs, Words, read_instruction
 
 
@@ -66,9 +66,18 @@ def test_expose_and_volume_take_many() -> None:
 
 
 def test_a_health_check_has_a_command_or_none() -> None:
-    assert isinstance(check := read("HEALTHCHECK --interval=3s CMD a b"), HealthCheck)
-    assert (check.test, check.options) == (("CMD-SHELL", "a b"), {"interval": "3s"})
+    assert isinstance(check := read("HEALTHCHECK --interval=1m3.5s --retries=4 CMD a b"), HealthCheck)
+    assert check.test == ("CMD-SHELL", "a b")
+    assert check.options == {"Interval": 63_500_000_000, "Retries": 4}
     assert isinstance(none := read("HEALTHCHECK NONE"), HealthCheck) and none.test == ("NONE",)
+
+
+def test_a_here_document_is_a_source_however_its_name_is_written() -> None:
+    for marker in ("<<EOF", "<< EOF", "<<'EOF'", '<<"E"OF'):
+        copy = read(f"COPY {marker} b /c\nx\nEOF")
+        assert isinstance(copy, Copy)
+        document, plain = copy.sources
+        assert isinstance(document, Heredoc) and document.text == "x\n" and plain == "b"
 
 
 def test_a_maintainer_means_nothing_any_more() -> None:
@@ -97,6 +106,9 @@ def test_a_maintainer_means_nothing_any_more() -> None:
         ("RUN --network=some a", "default, none or host"),
         ("RUN --security=insecure a", "not to be had"),
         ("HEALTHCHECK a", "makes no sense"),
+        ("HEALTHCHECK --interval=soon CMD a", "is no time"),
+        ("HEALTHCHECK --timeout=50ns CMD a", "too short"),
+        ("HEALTHCHECK --retries=often CMD a", "is a number"),
         ("ONBUILD FROM a", "cannot be followed by FROM"),
         ("ONBUILD NOSUCH a", "unknown instruction"),
         ("RUN []", "has no words"),

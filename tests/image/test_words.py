@@ -9,7 +9,7 @@ import pytest
 from jiffy.errors import InvalidError
 from jiffy.image.words import expand, expand_document, split_pair, split_words
 
-VARIABLES = {"A": "1.2.3", "EMPTY": "", "PATH": "/usr/bin:/bin", "NAME": "jiffy"}
+VARIABLES = {"STARS": "xx**", "BRACES": "{a}x", "A": "1.2.3", "EMPTY": "", "PATH": "/usr/bin:/bin", "NAME": "jiffy"}
 
 
 @pytest.mark.parametrize(
@@ -48,7 +48,12 @@ VARIABLES = {"A": "1.2.3", "EMPTY": "", "PATH": "/usr/bin:/bin", "NAME": "jiffy"
         ("${A/./-}", "1-2.3"),
         ("${A//./-}", "1-2-3"),
         ("${A//.}", "123"),
-        ("${A//./\\/}", "1/2/3"),
+        ("${A//./\\/}", "1\\/2\\/3"),
+        ("${STARS%%\\**}", "xx"),
+        ("${STARS%\\*}", "xx*"),
+        ("${STARS//\\*/-}", "xx--"),
+        ("${BRACES#\\{*\\}}", "x"),
+        ("${A/$EMPTY/-}", "-1.2.3"),
         ("${NAME/f*/s}", "jis"),
         ("$PATH:/x", "/usr/bin:/bin:/x"),
     ],
