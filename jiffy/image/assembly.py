@@ -12,7 +12,7 @@ from typing import Final
 
 from jiffy.errors import InvalidError
 from jiffy.image.change import Change
-from jiffy.image.index import LONGEST_PATH, MOST_ENTRIES, Entry, Kind
+from jiffy.image.index import LONGEST_PATH, MOST_ENTRIES, Entry, Kind, sort_key
 from jiffy.image.links import MOST_LINKS
 
 _FOLDER: Final = Entry(b"", Kind.DIRECTORY, 0o755)
@@ -32,15 +32,17 @@ class Assembly:
     def __init__(self) -> None:
         self._root = _Node(_FOLDER, {})
         self._links = 0
+        self._last: tuple[bytes, dict[bytes, _Node]] | None = None
 
     def add(self, layer: Change) -> None:
         """What a layer takes away is taken from those below, whatever the layer itself puts there. InvalidError when it
         makes no tree."""
+        self._last = None
         for path in sorted(layer.removed | layer.opaque):
             self._take_away(path, keep=path in layer.opaque)
         below = {path: self._find_file(target) for path, target in layer.untouched.items()}
         numbers: dict[int, int] = {}
-        for entry in sorted(layer.entries, key=lambda entry: entry.path.count(b"/")):
+        for entry in sorted(layer.entries, key=lambda entry: (entry.path.count(b"/"), sort_key(entry.path))):
             if entry.path in below:
                 entry = self._same_file(entry, below[entry.path])
             elif entry.link:
@@ -61,17 +63,19 @@ class Assembly:
                 pending.append((path.rstrip(b"/") + b"/" + name, child))
 
     def _put(self, entry: Entry) -> None:
-        names = [name for name in entry.path.split(b"/") if name]
-        if not names:
+        path, _, name = entry.path.rpartition(b"/")
+        if not name:
             self._root.entry = entry
             return
-        folder = self._folder(names[:-1])
-        known = folder.get(names[-1])
+        if self._last is None or self._last[0] != path:
+            self._last = path, self._folder([part for part in path.split(b"/") if part])
+        folder = self._last[1]
+        known = folder.get(name)
         if entry.kind is Kind.DIRECTORY:
             children = known.children if known is not None else None
-            folder[names[-1]] = _Node(entry, {} if children is None else children)
+            folder[name] = _Node(entry, {} if children is None else children)
         else:
-            folder[names[-1]] = _Node(entry)
+            folder[name] = _Node(entry)
 
     def _take_away(self, path: bytes, *, keep: bool) -> None:
         names = [name for name in path.split(b"/") if name]

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, Final, cast
 from jiffy.errors import CorruptError, InvalidError
 from jiffy.image.archive import import_layer
 from jiffy.image.assembly import Assembly
-from jiffy.image.change import encode_change, read_change
+from jiffy.image.change import Change, encode_change, read_change
 from jiffy.image.compression import ERRORS, decompress
 from jiffy.image.index import encode_index
 from jiffy.image.manifest import Descriptor
@@ -69,16 +69,16 @@ class KnownLayers:
         self._folder = folder
         self._objects = objects
 
-    def find(self, layer: str) -> Digest | None:
-        """The object that tells what a layer changes, if it and all that it lists are here."""
+    def find(self, layer: str) -> Change | None:
+        """What a layer changes, if that was remembered and all that it lists is here."""
         try:
-            change = self._path(layer).read_text()
+            digest = self._path(layer).read_text()
         except FileNotFoundError:
             return None
-        if not self._objects.keep(change):
+        if not self._objects.keep(digest):
             return None
-        listed = {entry.digest for entry in read_change(self._objects.read(change)).entries if entry.digest}
-        if self._objects.missing(listed):
+        change = read_change(self._objects.read(digest))
+        if self._objects.missing({entry.digest for entry in change.entries if entry.digest}):
             return None
         os.utime(self._path(layer))
         return change
@@ -114,7 +114,7 @@ async def import_image(image: OciImage, objects: LocalObjects, known: KnownLayer
     progress.tell(progress)
     gate = asyncio.Semaphore(_AT_ONCE)
 
-    async def run(layer: Descriptor, diff_id: str) -> Digest:
+    async def run(layer: Descriptor, diff_id: str) -> Change:
         async with gate:
             return await _import_one(image, layer, diff_id, objects, known, progress)
 
@@ -129,17 +129,17 @@ async def import_image(image: OciImage, objects: LocalObjects, known: KnownLayer
     return Imported(index, dict(image.config), image.digest, image.names, files, size)
 
 
-def _assemble(changes: Sequence[Digest], objects: LocalObjects) -> tuple[Digest, int, int]:
+def _assemble(changes: Sequence[Change], objects: LocalObjects) -> tuple[Digest, int, int]:
     assembly = Assembly()
     for change in changes:
-        assembly.add(read_change(objects.read(change)))
+        assembly.add(change)
     entries = list(assembly.entries())
     return objects.put(encode_index(entries)), len(entries), sum(entry.size for entry in entries)
 
 
 async def _import_one(
     image: OciImage, layer: Descriptor, diff_id: str, objects: LocalObjects, known: KnownLayers, progress: Progress
-) -> Digest:
+) -> Change:
     found = await asyncio.to_thread(known.find, layer.digest)
     if found is not None:
         progress.known += layer.size
@@ -154,15 +154,15 @@ async def _import_one(
             if not await _give(feed, chunk, reader):
                 break
         await _give(feed, None, reader)
-        change = await reader
+        digest, change = await reader
     finally:
         feed.break_off()
         await asyncio.gather(reader, return_exceptions=True)
-    await asyncio.to_thread(known.remember, layer.digest, change)
+    await asyncio.to_thread(known.remember, layer.digest, digest)
     return change
 
 
-async def _give(feed: _Feed, chunk: bytes | None, reader: asyncio.Future[Digest]) -> bool:
+async def _give(feed: _Feed, chunk: bytes | None, reader: asyncio.Future[tuple[Digest, Change]]) -> bool:
     """False when nobody reads any more."""
     while not reader.done():
         if feed.offer(chunk):
@@ -171,8 +171,10 @@ async def _give(feed: _Feed, chunk: bytes | None, reader: asyncio.Future[Digest]
     return False
 
 
-def _read_layer(feed: _Feed, layer: Descriptor, diff_id: str, objects: LocalObjects, progress: Progress) -> Digest:
-    """In a thread: the blob arrives by the feed."""
+def _read_layer(
+    feed: _Feed, layer: Descriptor, diff_id: str, objects: LocalObjects, progress: Progress
+) -> tuple[Digest, Change]:
+    """In a thread: the blob arrives by the feed. Gives what it changes, and the object that tells so."""
     blob = _Hashing(feed, 2**63)
     start = blob.peek(6)
     plain = _Hashing(decompress(cast(BinaryIO, blob), start), max(_LEAST_UNPACKED, layer.size * _MOST_EXPANSION))
@@ -193,7 +195,7 @@ def _read_layer(feed: _Feed, layer: Descriptor, diff_id: str, objects: LocalObje
                 raise CorruptError(
                     f"layer {layer.digest} has the wrong bytes", why=f"its {what} has the digest {digest}"
                 )
-        return batch.put(encode_change(change))
+        return batch.put(encode_change(change)), change
 
 
 class _Feed(io.RawIOBase):

@@ -39,6 +39,9 @@ class Kind(IntEnum):
     SOCKET = 6
 
 
+_KINDS: Final = {kind.value: kind for kind in Kind}
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One path. `mode` is permission bits (0o7777), `size` and `digest` describe a file's content (no digest for an
@@ -209,10 +212,9 @@ class Index:
         path, kind_mode, uid, gid, nanoseconds, seconds, content, link, xattrs, size = _RECORD.unpack_from(
             self._records, number * _RECORD.size
         )
-        try:
-            kind = Kind(kind_mode >> 12)
-        except ValueError:
-            raise CorruptError("a broken index", why=f"entry {number} is of no known kind") from None
+        kind = _KINDS.get(kind_mode >> 12)
+        if kind is None:
+            raise CorruptError("a broken index", why=f"entry {number} is of no known kind")
         device = kind in (Kind.CHARACTER, Kind.BLOCK)
         return Entry(
             path=b"/" + self._string(path),
