@@ -21,7 +21,7 @@ from jiffy.image.export import Exportable, LayerFile, export_image, write_layer
 from jiffy.image.folder import import_folder
 from jiffy.image.importing import Imported
 from jiffy.image.index import Index, encode_index
-from jiffy.image.pull import pull
+from jiffy.image.pull import Pulls
 from jiffy.image.reference import parse_reference
 from jiffy.image.registry import Registry
 from jiffy.objects.local import LocalObjects
@@ -30,6 +30,7 @@ _FIRST: Final = ("scikit-learn",)
 _MORE: Final = ("pandas",)
 _GIB: Final = 2**30
 _REACH: Final = 1.0
+_PAUSE: Final = 1.0
 
 
 def run(data: DataDirectory, samples: int) -> Report:
@@ -53,9 +54,12 @@ async def _measure(data: DataDirectory, scratch: DataDirectory, port: int, sampl
         fresh = DataDirectory(scratch.root / "fresh")
         fresh.create()
         before = 0
+        pulls = Pulls(fresh)
         for name, seconds in zip(names, ours, strict=True):
-            seconds.append(await _import(fresh, name))
+            await asyncio.sleep(_PAUSE)
+            seconds.append(await _import(pulls, name))
             before, added = _count(fresh), _count(fresh) - before
+        await pulls.close()
         stored.append(float(added))
         storage = Storage(scratch.root)
         for name, seconds in zip(names, peers, strict=True):
@@ -84,9 +88,9 @@ def _figure(name: str, ours: Sequence[float], peers: Sequence[float], size: int)
     )
 
 
-async def _import(data: DataDirectory, name: str) -> float:
+async def _import(pulls: Pulls, name: str) -> float:
     started = asyncio.get_running_loop().time()
-    imported = [news async for news in pull(data, name, "linux/amd64", None, {}) if isinstance(news, Imported)]
+    imported = [news async for news in pulls.pull(name, "linux/amd64", None, {}) if isinstance(news, Imported)]
     if not imported:
         raise JiffyError(f"{name} was not imported")
     return asyncio.get_running_loop().time() - started

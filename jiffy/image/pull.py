@@ -10,7 +10,8 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import AsyncIterator
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -33,7 +34,10 @@ _LINE_BYTES: Final = 16 * 2**20
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True)
 def main(data: Path) -> None:
-    order = json.load(sys.stdin)
+    text = sys.stdin.read()
+    if not text:
+        return  # nobody needs it any more
+    order = json.loads(text)
     try:
         imported = asyncio.run(_run(DataDirectory(data), order))
     except JiffyError as error:
@@ -68,34 +72,64 @@ def _write(line: dict[str, Any]) -> None:
     print(json.dumps(line), flush=True)
 
 
-async def pull(
-    data: DataDirectory, reference: str, platform: str, credentials: Credentials | None, mirrors: dict[str, str]
-) -> AsyncIterator[Progress | Imported]:
-    """Run the program: gives progress from time to time, and at last what was imported. Left early, the process ends."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "jiffy.image.pull", "--data", str(data.root)),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=_LINE_BYTES,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    order = {
-        "reference": reference,
-        "platform": platform,
-        "credentials": asdict(credentials) if credentials is not None else None,
-        "mirrors": mirrors,
-    }
-    try:
-        process.stdin.write(json.dumps(order).encode())
-        process.stdin.close()
-        async for line in process.stdout:
-            yield _read(json.loads(line))
-        if await process.wait() < 0:
-            raise UnavailableError(f"{reference} was not pulled", why="the process that did it was killed")
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
+class Pulls:
+    """Runs the program for a data directory. After the first time, the next process is there already and waits for
+    its order: to start one takes as long as to read a small layer."""
+
+    def __init__(self, data: DataDirectory) -> None:
+        self._data = data
+        self._spare: asyncio.Task[Process] | None = None
+        self._is_closed = False
+
+    async def pull(
+        self, reference: str, platform: str, credentials: Credentials | None, mirrors: Mapping[str, str]
+    ) -> AsyncIterator[Progress | Imported]:
+        """Gives progress from time to time, and at last what was imported. Left early, the process ends."""
+        order = {
+            "reference": reference,
+            "platform": platform,
+            "credentials": asdict(credentials) if credentials is not None else None,
+            "mirrors": dict(mirrors),
+        }
+        process = await self._take()
+        assert process.stdin is not None and process.stdout is not None
+        try:
+            process.stdin.write(json.dumps(order).encode())
+            process.stdin.close()
+            async for line in process.stdout:
+                yield _read(json.loads(line))
+            if await process.wait() < 0:
+                raise UnavailableError(f"{reference} was not pulled", why="the process that did it was killed")
+        finally:
+            await _end(process)
+            if self._spare is None and not self._is_closed:
+                self._spare = asyncio.ensure_future(self._start())
+
+    async def close(self) -> None:
+        self._is_closed = True
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            await _end(await spare)
+
+    async def _take(self) -> Process:
+        """The process that waits, unless it has ended meanwhile."""
+        spare, self._spare = self._spare, None
+        process = await spare if spare is not None else None
+        return process if process is not None and process.returncode is None else await self._start()
+
+    async def _start(self) -> Process:
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "jiffy.image.pull", "--data", str(self._data.root)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LINE_BYTES,
+        )
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is None:
+        process.kill()
+        await process.wait()
 
 
 def _read(told: dict[str, Any]) -> Progress | Imported:

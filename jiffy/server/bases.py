@@ -10,14 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from jiffy.datadir import DataDirectory
 from jiffy.errors import UnavailableError
 from jiffy.image.bytecode import run_pip
 from jiffy.image.debian import bootstrap_python, has_python, parse_base_name
 from jiffy.image.folder import import_folder
 from jiffy.image.importing import Imported
 from jiffy.image.index import Entry, Kind, encode_index
-from jiffy.image.pull import pull
+from jiffy.image.pull import Pulls
 from jiffy.image.reference import parse_reference
 from jiffy.image.registry import Credentials
 from jiffy.objects.local import LocalObjects
@@ -44,14 +43,14 @@ class Bases:
         stores: Stores,
         derivations: Derivations,
         objects: LocalObjects,
-        data: DataDirectory,
+        pulls: Pulls,
         remote: RemoteObjects,
         mirrors: Mapping[str, str],
     ) -> None:
         self._stores = stores
         self._derivations = derivations
         self._objects = objects
-        self._data = data
+        self._pulls = pulls
         self._remote = remote
         self._mirrors = mirrors
 
@@ -83,7 +82,7 @@ class Bases:
         report(f"pulling {reference}")
         imported: Imported | None = None
         told = time.monotonic()
-        async for news in pull(self._data, reference, _PLATFORM, credentials, dict(self._mirrors)):
+        async for news in self._pulls.pull(reference, _PLATFORM, credentials, self._mirrors):
             if isinstance(news, Imported):
                 imported = news
             elif news.total and time.monotonic() - told > _TELL_SECONDS:

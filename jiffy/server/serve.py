@@ -21,6 +21,7 @@ from grpclib.server import Server
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnauthenticatedError
 from jiffy.image.importing import KnownLayers
+from jiffy.image.pull import Pulls
 from jiffy.objects.cloud import CloudObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.mirror import Mirror
@@ -137,6 +138,7 @@ async def run_server(
         stack.push_async_callback(parts.packs.close)
         stack.push_async_callback(parts.spans.close)
         stack.push_async_callback(parts.remote.close)
+        stack.push_async_callback(parts.pulls.close)
         stack.push_async_callback(parts.bridges.close_all)
         parts.workers.expect(await parts.scheduler.restore())
         await _listen_http(stack, parts, listeners.http)
@@ -163,6 +165,7 @@ class _Parts:
     collection: Collection
     spans: LayerSpans
     remote: RemoteObjects
+    pulls: Pulls
     application: web.Application
 
 
@@ -184,8 +187,9 @@ def _assemble(
     definitions = Definitions(stores, objects, tokens.key.encode())
     layers = Layers(objects)
     downloads = Downloads(objects)
+    pulls = Pulls(data)
     workshop = Workshop(layers, derivations, steps, Additions(objects, downloads), make_offer(options.offers))
-    builder = Builder(workshop, Bases(stores, derivations, objects, data, remote, options.registry_mirrors), objects)
+    builder = Builder(workshop, Bases(stores, derivations, objects, pulls, remote, options.registry_mirrors), objects)
     build_functions = BuildFunctions(stores, scheduler, launches, layers, bells)
     builds = Builds(stores, definitions, builder, build_functions, derivations, bells)
     blobs = Blobs(stores, objects)
@@ -230,7 +234,7 @@ def _assemble(
         describe,
     )
     return _Parts(
-        stores, nouns, apps, scheduler, builds, packs, bridges, workers, collection, spans, remote, application
+        stores, nouns, apps, scheduler, builds, packs, bridges, workers, collection, spans, remote, pulls, application
     )
 
 
