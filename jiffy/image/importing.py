@@ -31,7 +31,9 @@ from jiffy.objects.local import LocalObjects
 _AT_ONCE: Final = 3
 _WAITING_CHUNKS: Final = 16
 _CHUNK: Final = 2**20
+_AHEAD: Final = 4
 _FULL_SECONDS: Final = 0.005
+_FULL_WAIT_SECONDS: Final = 0.1
 _LEAST_UNPACKED: Final = 8 * 2**30
 _MOST_EXPANSION: Final = 1100
 """Times that a layer may grow by decompression: what gzip can reach at most."""
@@ -185,9 +187,9 @@ def _read_layer(
         progress.files += files - counted
         counted = files
 
-    with objects.batch() as batch:
-        change = import_layer(cast(BinaryIO, plain), batch, count)
-        for stream in (plain, blob):
+    with objects.batch() as batch, _Ahead(plain) as ahead:
+        change = import_layer(cast(BinaryIO, ahead), batch, count)
+        for stream in (ahead, blob):
             while stream.read(_CHUNK):
                 pass
         for what, digest, expected in (("blob", blob.digest, layer.digest), ("content", plain.digest, diff_id)):
@@ -239,6 +241,58 @@ class _Feed(io.RawIOBase):
             except queue.Empty:
                 if self._broken.is_set():
                     raise InvalidError("the import was broken off") from None
+
+
+class _Ahead:
+    """Reads a source in a thread of its own: what decompresses and hashes it runs beside what reads it from here."""
+
+    def __init__(self, source: io.RawIOBase) -> None:
+        self._source = source
+        self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD)
+        self._chunk = b""
+        self._position = 0
+        self._left = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+
+    def __enter__(self) -> _Ahead:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._left.set()
+        self._thread.join()
+
+    def read(self, size: int) -> bytes:
+        """Some bytes, at most so many; none at the end."""
+        if self._position == len(self._chunk) and (self._chunk or not self._position):
+            self._take()
+        data = self._chunk[self._position : self._position + size]
+        self._position += len(data)
+        return data
+
+    def _take(self) -> None:
+        found = self._chunks.get()
+        if isinstance(found, BaseException):
+            raise found
+        self._chunk, self._position = found, 0 if found else 1
+
+    def _run(self) -> None:
+        found: bytes | BaseException = b"."
+        while found and not isinstance(found, BaseException):
+            try:
+                found = self._source.read(_CHUNK) or b""
+            except BaseException as error:
+                found = error
+            self._offer(found)
+
+    def _offer(self, found: bytes | BaseException) -> None:
+        is_full = True
+        while is_full and not self._left.is_set():
+            try:
+                self._chunks.put(found, timeout=_FULL_WAIT_SECONDS)
+                is_full = False
+            except queue.Full:
+                continue
 
 
 class _Hashing(io.RawIOBase):
