@@ -7,6 +7,7 @@ broken import goes on with the layers that it lacks.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import io
 import os
@@ -244,55 +245,51 @@ class _Feed(io.RawIOBase):
 
 
 class _Ahead:
-    """Reads a source in a thread of its own: what decompresses and hashes it runs beside what reads it from here."""
+    """Reads a source in a thread of its own: what decompresses and hashes it runs beside what reads it from here.
+    Left early, the thread ends with the piece that it waits for."""
 
     def __init__(self, source: io.RawIOBase) -> None:
         self._source = source
         self._chunks: queue.Queue[bytes | BaseException] = queue.Queue(_AHEAD)
         self._chunk = b""
         self._position = 0
-        self._left = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="read-ahead", daemon=True)
+        self._is_at_end = False
+        self._is_left = threading.Event()
 
     def __enter__(self) -> _Ahead:
-        self._thread.start()
+        threading.Thread(target=self._run, name="read-ahead", daemon=True).start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._left.set()
-        self._thread.join()
+        self._is_left.set()
 
     def read(self, size: int) -> bytes:
         """Some bytes, at most so many; none at the end."""
-        if self._position == len(self._chunk) and (self._chunk or not self._position):
-            self._take()
+        if self._position == len(self._chunk) and not self._is_at_end:
+            found = self._chunks.get()
+            if isinstance(found, BaseException):
+                raise found
+            self._chunk, self._position, self._is_at_end = found, 0, not found
         data = self._chunk[self._position : self._position + size]
         self._position += len(data)
         return data
 
-    def _take(self) -> None:
-        found = self._chunks.get()
-        if isinstance(found, BaseException):
-            raise found
-        self._chunk, self._position = found, 0 if found else 1
-
     def _run(self) -> None:
-        found: bytes | BaseException = b"."
-        while found and not isinstance(found, BaseException):
+        found: bytes | BaseException = b""
+        while not self._is_left.is_set():
             try:
                 found = self._source.read(_CHUNK) or b""
             except BaseException as error:
                 found = error
             self._offer(found)
+            if not found or isinstance(found, BaseException):
+                return
 
     def _offer(self, found: bytes | BaseException) -> None:
-        is_full = True
-        while is_full and not self._left.is_set():
-            try:
+        while not self._is_left.is_set():
+            with contextlib.suppress(queue.Full):
                 self._chunks.put(found, timeout=_FULL_WAIT_SECONDS)
-                is_full = False
-            except queue.Full:
-                continue
+                return
 
 
 class _Hashing(io.RawIOBase):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 import time
 from asyncio.subprocess import Process
@@ -29,6 +30,13 @@ from jiffy.objects.local import LocalObjects
 
 _TELL_SECONDS: Final = 0.5
 _LINE_BYTES: Final = 16 * 2**20
+_ALLOCATION: Final = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(2**29),
+    "MALLOC_TRIM_THRESHOLD_": str(2**29),
+}
+"""Pieces of a MiB come and go by the thousand. Given back to the kernel each time, their pages cost more than what is done
+with them."""
 
 
 @click.command()
@@ -123,6 +131,7 @@ class Pulls:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=_LINE_BYTES,
+            env={**os.environ, **_ALLOCATION},
         )
 
 
