@@ -36,6 +36,7 @@ class RemoteObjects:
         self._objects = objects
         self._spans = spans
         self._layers: dict[str, RemoteLayer] = {}
+        self._described_at: dict[str, int] = {}
         self._holders: dict[Digest, RemoteLayer] = {}
         self._orders: dict[str, _Order] = {}
         self._wanted: OrderedDict[Digest, bool] = OrderedDict()
@@ -43,10 +44,12 @@ class RemoteObjects:
         self._fetches: set[asyncio.Task[None]] = set()
 
     def refresh(self) -> None:
-        """Learn of layers that were described since."""
+        """Learn of layers that were described since, or anew: another login may be needed, or another place."""
         for path in layer_paths(self._folder):
-            if path.name not in self._layers:
+            described_at = path.stat().st_mtime_ns
+            if self._described_at.get(path.name) != described_at:
                 layer = self._layers[path.name] = load_layer(path)
+                self._described_at[path.name] = described_at
                 self._orders[layer.blob] = _Order(layer.places)
                 self._holders.update(dict.fromkeys(layer.places, layer))
 
@@ -64,6 +67,7 @@ class RemoteObjects:
             if path.stat().st_mtime < before and not any(digest in needed for digest in load_layer(path).places):
                 remove_layer(path)
                 self._layers.pop(path.name, None)
+                self._described_at.pop(path.name, None)
                 count += 1
         if count:
             self._holders = {digest: layer for layer in self._layers.values() for digest in layer.places}
@@ -118,7 +122,11 @@ class RemoteObjects:
             digest, is_urgent = next(iter(self._wanted.items()))
             if len(self._fetches) >= (_MOST_AT_ONCE if is_urgent else _AT_ONCE):
                 return
-            layer = self._holders[digest]
+            layer = self._holders.get(digest)
+            if layer is None:  # forgotten meanwhile
+                del self._wanted[digest]
+                self._coming.pop(digest).set_result(None)
+                continue
             together = self._orders[layer.blob].around(digest, self._wanted)
             for each in together:
                 del self._wanted[each]

@@ -67,7 +67,7 @@ class Peer:
 
     def describe(self, folder: Path, port: int = 0) -> None:
         assert self.contents is not None
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         reference = f"127.0.0.1:{port or self.port}/some/name:1"
         describe_layer(reference, digest_of(self.blob), None, self.contents, folder)
 
@@ -207,6 +207,21 @@ async def test_a_registry_that_is_gone_is_told(
         await remote.ensure([DIGESTS["/1"]])
 
 
+async def test_a_layer_that_is_described_anew_is_had_from_its_new_place(
+    peer: Peer, tmp_path: Path, stores: Stores, objects: LocalObjects, spans: LayerSpans
+) -> None:
+    peer.hold_estargz()
+    peer.describe(tmp_path / "remote", port=9)
+    remote = RemoteObjects(tmp_path / "remote", stores, objects, spans)
+    remote.refresh()
+    with pytest.raises(UnavailableError):
+        await remote.ensure([DIGESTS["/1"]])
+    peer.describe(tmp_path / "remote")
+    await remote.learn("0" * 64, [])
+    await remote.ensure([DIGESTS["/1"]])
+    assert objects.has(DIGESTS["/1"])
+
+
 async def test_a_description_with_a_password_is_its_owners_only(tmp_path: Path, remote: RemoteObjects) -> None:
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "remote").iterdir()} == {0o600}
 
@@ -219,6 +234,22 @@ async def test_what_nothing_needs_any_more_is_forgotten(tmp_path: Path, remote: 
     assert remote.forget({DIGESTS["/1"]}, before) == 0
     assert remote.forget({"0" * 64}, before) == 1
     assert not list((tmp_path / "remote").iterdir()) and remote.size(DIGESTS["/1"]) is None
+
+
+async def test_what_is_forgotten_while_it_is_wanted_holds_up_nobody(
+    tmp_path: Path, remote: RemoteObjects, peer: Peer, objects: LocalObjects
+) -> None:
+    peer.may_answer.clear()
+    waiting = [asyncio.ensure_future(remote.ensure([digest])) for digest in DIGESTS.values()]
+    while not peer.ranges:
+        await asyncio.sleep(0.001)
+    remote.forget(set(), time.time() + 1)
+    peer.may_answer.set()
+    await asyncio.gather(*waiting)
+    peer.describe(tmp_path / "remote")
+    await remote.learn("0" * 64, [])
+    await remote.ensure(list(DIGESTS.values()))
+    assert objects.missing(DIGESTS.values()) == []
 
 
 def asked_bytes(header: str) -> int:
