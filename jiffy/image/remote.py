@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
-from jiffy.errors import CorruptError, InvalidError
+from jiffy.errors import CorruptError, InvalidError, UnavailableError
 from jiffy.image.assembly import Assembly
 from jiffy.image.estargz import (
     FOOTER_BYTES,
@@ -75,8 +75,11 @@ class RemoteLayer:
         checkpoint = self.checkpoints.get(start)
         if checkpoint is None:
             return unpack(data, size, self.compression)
-        with self.windows.open("rb") as file:
-            window = os.pread(file.fileno(), checkpoint.window_size, checkpoint.window_start)
+        try:
+            with self.windows.open("rb") as file:
+                window = os.pread(file.fileno(), checkpoint.window_size, checkpoint.window_start)
+        except FileNotFoundError:
+            raise UnavailableError(f"layer {self.blob} was forgotten", hint="import its image again") from None
         return unpack_from(data, checkpoint, unpack_window(window))
 
     def save(self, folder: Path) -> None:

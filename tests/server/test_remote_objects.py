@@ -245,7 +245,8 @@ async def test_what_is_forgotten_while_it_is_wanted_holds_up_nobody(
         await asyncio.sleep(0.001)
     remote.forget(set(), time.time() + 1)
     peer.may_answer.set()
-    await asyncio.gather(*waiting)
+    for ended in await asyncio.gather(*waiting, return_exceptions=True):
+        assert ended is None or isinstance(ended, UnavailableError)
     peer.describe(tmp_path / "remote")
     await remote.learn("0" * 64, [])
     await remote.ensure(list(DIGESTS.values()))
