@@ -35,8 +35,11 @@ TOC_NAME: Final = "stargz.index.json"
 PREFETCH_LANDMARK: Final = b"/.prefetch.landmark"
 NO_PREFETCH_LANDMARK: Final = b"/.no.prefetch.landmark"
 TOC_DIGEST: Final = "containerd.io/snapshot/stargz/toc.digest"
-ZSTD_POSITION: Final = "io.github.containers.zstd-chunked.manifest-position"
-ZSTD_CHECKSUM: Final = "io.github.containers.zstd-chunked.manifest-checksum"
+ZSTD_PREFIXES: Final = ("io.github.containers.zstd-chunked.", "io.containers.zstd-chunked.")
+"""Of annotations; the second one is of older tools."""
+
+ZSTD_POSITION: Final = "manifest-position"
+ZSTD_CHECKSUM: Final = "manifest-checksum"
 LARGEST_TOC: Final = 256 * 2**20
 FOOTER_BYTES: Final = 51
 _FOOTER: Final = re.compile(rb"SG\x16\x00([0-9a-f]{16})STARGZ", re.DOTALL)

@@ -23,6 +23,7 @@ from jiffy.image.estargz import (
     TOC_DIGEST,
     ZSTD_CHECKSUM,
     ZSTD_POSITION,
+    ZSTD_PREFIXES,
     find_table,
     read_contents,
     read_gzip_table,
@@ -149,7 +150,14 @@ def is_partial(image: OciImage) -> bool:
 
 
 def _is_partial(layer: Descriptor) -> bool:
-    return TOC_DIGEST in layer.annotations or ZSTD_POSITION in layer.annotations
+    return TOC_DIGEST in layer.annotations or bool(_zstd_note(layer, ZSTD_POSITION))
+
+
+def _zstd_note(layer: Descriptor, name: str) -> str:
+    """What a layer in zstd:chunked form says of its table of contents; empty for nothing."""
+    return next(
+        (layer.annotations[prefix + name] for prefix in ZSTD_PREFIXES if prefix + name in layer.annotations), ""
+    )
 
 
 async def import_lazily(
@@ -196,7 +204,7 @@ def describe_layer(
 
 
 async def _read_layer(registry: Registry, layer: Descriptor, indexes: Mapping[str, Descriptor]) -> Contents:
-    if (position := layer.annotations.get(ZSTD_POSITION)) is not None:
+    if position := _zstd_note(layer, ZSTD_POSITION):
         return await _read_zstd(registry, layer, position)
     if TOC_DIGEST not in layer.annotations:
         return await _read_seek_index(registry, layer, indexes[layer.digest])
@@ -228,7 +236,7 @@ async def _read_zstd(registry: Registry, layer: Descriptor, position: str) -> Co
     if not 0 < start < start + size <= layer.size or size > LARGEST_TOC:
         raise InvalidError(f"layer {layer.digest} says no place of its table of contents")
     data = await registry.read(layer.digest, start, size)
-    _check(layer, f"sha256:{hashlib.sha256(data).hexdigest()}", layer.annotations.get(ZSTD_CHECKSUM, ""))
+    _check(layer, f"sha256:{hashlib.sha256(data).hexdigest()}", _zstd_note(layer, ZSTD_CHECKSUM))
     text = await asyncio.to_thread(read_zstd_table, data)
     return await asyncio.to_thread(read_contents, text, start, "zstd")
 
