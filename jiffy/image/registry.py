@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import hashlib
 import json
 import re
@@ -23,6 +24,7 @@ from jiffy.image.reference import Reference
 _STALL_SECONDS: Final = 30.0
 _TRIES: Final = 5
 _FIRST_PAUSE: Final = 0.3
+_READ_PAUSES: Final = (0.05, 0.5)
 _CHUNK: Final = 2**20
 Body = Callable[[], AsyncIterator[bytes]]
 """Gives what is sent, anew for each try."""
@@ -134,12 +136,22 @@ class Registry:
                     raise UnavailableError(f"{self.reference} ends blob {descriptor.digest} too early")
 
     async def read(self, digest: str, start: int, size: int) -> bytes:
-        """A range of a blob, not verified."""
+        """A range of a blob, not verified. One that breaks off is asked for again."""
+        for pause in _READ_PAUSES:
+            with contextlib.suppress(UnavailableError, CorruptError):
+                return await self._read_once(digest, start, size)
+            await asyncio.sleep(pause)
+        return await self._read_once(digest, start, size)
+
+    async def _read_once(self, digest: str, start: int, size: int) -> bytes:
         span = {"Range": f"bytes={start}-{start + size - 1}"}
-        async with self._ask("GET", f"blobs/{digest}", span) as answer:
-            if answer.status != 206:
-                raise UnavailableError(f"{self.reference.host} cannot answer for parts of blobs")
-            data = await answer.read()
+        try:
+            async with self._ask("GET", f"blobs/{digest}", span) as answer:
+                if answer.status != 206:
+                    raise UnavailableError(f"{self.reference.host} cannot answer for parts of blobs")
+                data = await answer.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise self._unavailable(error) from error
         if len(data) != size:
             raise CorruptError(f"an answer of {self.reference.host} broke off")
         return data

@@ -163,6 +163,15 @@ async def test_a_part_of_a_blob_is_had(peer: Peer) -> None:
         assert await registry.read(DIGEST, 10, 5) == BLOB[10:15]
 
 
+async def test_a_part_that_breaks_off_is_asked_for_again(peer: Peer) -> None:
+    async with peer.registry() as registry:
+        peer.cuts = 2
+        assert await registry.read(DIGEST, 10, 5000) == BLOB[10:5010]
+        peer.failures = 3
+        with pytest.raises(UnavailableError, match="503"):
+            await registry.read(DIGEST, 10, 5)
+
+
 async def test_a_small_blob_is_verified(peer: Peer) -> None:
     async with peer.registry() as registry:
         assert await registry.blob(Descriptor("", DIGEST, len(BLOB)), 2**21) == BLOB
