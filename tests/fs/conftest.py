@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,10 @@ CONTENTS = {f"file-{number}": os.urandom(3000 + 997 * number) for number in rang
     "large": os.urandom(5 * 2**20),
     "script": b"#!/bin/sh\necho it runs\n",
 }
+
+subprocess._USE_VFORK = False  # type: ignore[misc]
+"""The objects of these tests come from this process. With some Pythons (Debian's 3.11.2) it stands still, with all its threads,
+while a child that it started by vfork waits for its program."""
 
 
 @dataclass
