@@ -28,8 +28,8 @@ CONTENTS = {f"file-{number}": os.urandom(3000 + 997 * number) for number in rang
 }
 
 subprocess._USE_VFORK = False  # type: ignore[misc]
-"""The objects of these tests come from this process. With some Pythons (Debian's 3.11.2) it stands still, with all its threads,
-while a child that it started by vfork waits for its program."""
+"""The objects of these tests come from this process. With some Pythons (Debian's 3.11.2) it stands still, with all
+its threads, while a child that it started by vfork waits for its program."""
 
 
 @dataclass
