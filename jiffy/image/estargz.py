@@ -72,7 +72,7 @@ def read_gzip_table(data: bytes) -> bytes:
         with tarfile.open(fileobj=io.BytesIO(plain)) as archive:
             found = archive.extractfile(TOC_NAME)
             text = found.read() if found is not None else b""
-    except (zlib.error, tarfile.TarError, KeyError, ValueError, EOFError, OSError) as error:
+    except (zlib.error, tarfile.TarError, ArithmeticError, KeyError, ValueError, EOFError, OSError) as error:
         raise CorruptError("the layer's table of contents cannot be read", why=str(error)) from error
     return text
 

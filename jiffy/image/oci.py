@@ -180,7 +180,7 @@ class _Archive:
         try:
             with tarfile.open(path) as tar:
                 self._members = {member.name.removeprefix("./"): member for member in tar.getmembers()}
-        except (tarfile.TarError, EOFError, ValueError, OSError) as error:
+        except (tarfile.TarError, ArithmeticError, EOFError, ValueError, OSError) as error:
             raise InvalidError(f"{path} is no archive", why=str(error)) from error
 
     def read(self, name: str, most: int) -> bytes:
