@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import zstandard
-from isal import isal_zlib
 
 from jiffy.errors import CorruptError
 from jiffy.image.change import Change
 from jiffy.image.compression import ERRORS
-from jiffy.image.seeking import inflate_within
+from jiffy.image.seeking import gunzip, inflate_within
 from jiffy.objects.base import Digest
 from jiffy.objects.chunks import ChunkList
 
@@ -21,7 +20,6 @@ LARGEST_PIECE: Final = 256 * 2**20
 """Bytes of a file, or of a blob, that are had and held at once."""
 
 LARGEST_CHUNK: Final = 16 * 2**20
-_GZIP: Final = 31
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +71,7 @@ def unpack(data: bytes, size: int, compression: str) -> bytes:
     """The first bytes of what a span has, where it is a stream of its own. CorruptError when there are not so many."""
     try:
         if compression == "gzip":
-            plain = _gunzip(data, size)
+            plain = gunzip(data, size)
         elif compression == "zstd":
             plain = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read(size)
         else:
@@ -95,16 +93,3 @@ def _checked(plain: bytes, size: int) -> bytes:
     if len(plain) != size:
         raise CorruptError("part of a layer is shorter than its table says")
     return plain
-
-
-def _gunzip(data: bytes, size: int) -> bytes:
-    """Of the members that follow each other, as many bytes as are wanted."""
-    parts: list[bytes] = []
-    left = size
-    while data and left:
-        member = isal_zlib.decompressobj(_GZIP)
-        part = member.decompress(data, left)
-        parts.append(part)
-        left -= len(part)
-        data = member.unused_data if member.eof else b""
-    return b"".join(parts)

@@ -23,14 +23,23 @@ def inflate_within(data: bytes, bits: int, window: bytes, size: int) -> bytes:
     if bits and data:
         data = _begin(data[0] >> (8 - bits), bits) + data[1:]
     stream: Any = isal_zlib.decompressobj(_RAW, window) if window else isal_zlib.decompressobj(_RAW)
-    parts = [stream.decompress(data, size)]
-    left = size - len(parts[0])
-    trailer = _TRAILER_BYTES
-    while left and stream.eof and len(stream.unused_data) > trailer:
-        data = stream.unused_data[trailer:]
-        stream, trailer = isal_zlib.decompressobj(_GZIP), 0
-        parts.append(stream.decompress(data, left))
-        left -= len(parts[-1])
+    plain: bytes = stream.decompress(data, size)
+    if stream.eof and len(plain) < size:
+        plain += gunzip(stream.unused_data[_TRAILER_BYTES:], size - len(plain))
+    return plain
+
+
+def gunzip(data: bytes, size: int) -> bytes:
+    """As many bytes as are wanted of the members of a gzip stream that follow each other. One of compression.ERRORS when
+    they are none."""
+    parts: list[bytes] = []
+    left = size
+    while data and left:
+        member = isal_zlib.decompressobj(_GZIP)
+        part = member.decompress(data, left)
+        parts.append(part)
+        left -= len(part)
+        data = member.unused_data if member.eof else b""
     return b"".join(parts)
 
 

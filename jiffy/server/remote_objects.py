@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -35,10 +36,8 @@ class RemoteObjects:
         self._stores = stores
         self._objects = objects
         self._spans = spans
-        self._layers: dict[str, RemoteLayer] = {}
-        self._described_at: dict[str, int] = {}
-        self._holders: dict[Digest, RemoteLayer] = {}
-        self._orders: dict[str, _Order] = {}
+        self._layers: dict[str, _Held] = {}
+        self._holders: dict[Digest, _Held] = {}
         self._wanted: OrderedDict[Digest, bool] = OrderedDict()
         self._coming: dict[Digest, asyncio.Future[None]] = {}
         self._fetches: set[asyncio.Task[None]] = set()
@@ -47,11 +46,11 @@ class RemoteObjects:
         """Learn of layers that were described since, or anew: another login may be needed, or another place."""
         for path in layer_paths(self._folder):
             described_at = path.stat().st_mtime_ns
-            if self._described_at.get(path.name) != described_at:
-                layer = self._layers[path.name] = load_layer(path)
-                self._described_at[path.name] = described_at
-                self._orders[layer.blob] = _Order(layer.places)
-                self._holders.update(dict.fromkeys(layer.places, layer))
+            known = self._layers.get(path.name)
+            if known is None or known.described_at != described_at:
+                layer = load_layer(path)
+                held = self._layers[path.name] = _Held(layer, _Order(layer.places), described_at)
+                self._holders.update(dict.fromkeys(layer.places, held))
 
     async def learn(self, index: Digest, first: Sequence[Digest]) -> None:
         """An image was imported, which may have stayed in its registry; it may say what starts of it want `first`."""
@@ -67,25 +66,24 @@ class RemoteObjects:
             if path.stat().st_mtime < before and not any(digest in needed for digest in load_layer(path).places):
                 remove_layer(path)
                 self._layers.pop(path.name, None)
-                self._described_at.pop(path.name, None)
                 count += 1
         if count:
-            self._holders = {digest: layer for layer in self._layers.values() for digest in layer.places}
+            self._holders = {digest: held for held in self._layers.values() for digest in held.layer.places}
         return count
 
     def size(self, digest: Digest) -> int | None:
         """Bytes of an object that a layer has; None when none has it."""
-        layer = self._holders.get(digest)
-        return place_size(layer.places[digest]) if layer is not None else None
+        held = self._holders.get(digest)
+        return place_size(held.layer.places[digest]) if held is not None else None
 
     def chunks(self, digest: Digest) -> ChunkList | None:
         """The chunks of a large object, where its layer tells them."""
-        layer = self._holders.get(digest)
-        return layer.chunks.get(digest) if layer is not None else None
+        held = self._holders.get(digest)
+        return held.layer.chunks.get(digest) if held is not None else None
 
     async def read(self, digest: Digest, start: int, size: int) -> bytes:
         """Part of an object that a layer has, not verified. UnavailableError when the registry does not answer."""
-        layer = self._holders[digest]
+        layer = self._holders[digest].layer
         pieces = list(_overlapping(layer.places[digest], start, start + size))
         spans = await self._spans.read(layer, [piece for piece, _, _ in pieces])
         return b"".join(spans[piece.start][piece.inner + first : piece.inner + last] for piece, first, last in pieces)
@@ -122,15 +120,15 @@ class RemoteObjects:
             digest, is_urgent = next(iter(self._wanted.items()))
             if len(self._fetches) >= (_MOST_AT_ONCE if is_urgent else _AT_ONCE):
                 return
-            layer = self._holders.get(digest)
-            if layer is None:  # forgotten meanwhile
+            held = self._holders.get(digest)
+            if held is None:  # forgotten meanwhile
                 del self._wanted[digest]
                 self._coming.pop(digest).set_result(None)
                 continue
-            together = self._orders[layer.blob].around(digest, self._wanted)
+            together = held.order.around(digest, self._wanted)
             for each in together:
                 del self._wanted[each]
-            fetch = asyncio.ensure_future(self._fetch(layer, together))
+            fetch = asyncio.ensure_future(self._fetch(held.layer, together))
             self._fetches.add(fetch)
             fetch.add_done_callback(self._end)
 
@@ -210,6 +208,15 @@ class _Order:
     def _span(self, digest: Digest) -> tuple[int, int]:
         place = self._places[digest]
         return place[0].start, place[-1].end
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A layer that is known. `described_at`: the time of its description, in nanoseconds."""
+
+    layer: RemoteLayer
+    order: _Order
+    described_at: int
 
 
 def _overlapping(place: Place, start: int, end: int) -> Iterator[tuple[Piece, int, int]]:
