@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+from jiffy.cli.registry_options import find_credentials, username_option
 from jiffy.cli.server_address import ServerAddress, server_options
 from jiffy.datadir import DataDirectory
 from jiffy.errors import InvalidError, NotFoundError
@@ -33,7 +33,7 @@ from jiffy.image.export import (
 from jiffy.image.index import Index
 from jiffy.image.manifest import Descriptor
 from jiffy.image.reference import parse_reference
-from jiffy.image.registry import Credentials, Registry
+from jiffy.image.registry import Registry
 from jiffy.image.tree import Tree
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
@@ -47,14 +47,14 @@ _CACHE: Final = "~/.cache/jiffy/export"
 @click.argument("image")
 @click.argument("target")
 @click.option("--compression", type=click.Choice(COMPRESSIONS), default="gzip", show_default=True)
-@click.option("--username", default="", help="For the registry; the password is read from JIFFY_REGISTRY_PASSWORD.")
+@username_option
 @server_options
 def push(image: str, target: str, compression: str, username: str, server: ServerAddress) -> None:
     """Push an image to a registry, as TARGET such as registry.example.com/team/name:tag."""
     reference = parse_reference(target.removeprefix("docker://"))
 
     async def run() -> str:
-        async with Registry(reference, _credentials(username), can_push=True) as registry:
+        async with Registry(reference, find_credentials(username), can_push=True) as registry:
             return await _export(image, server, Pushed(registry, reference.tag), compression)
 
     digest = asyncio.run(run())
@@ -90,7 +90,7 @@ def save(image: str, target: str, compression: str, server: ServerAddress) -> No
 @click.argument("image")
 @click.argument("target")
 @click.option("--estargz", is_flag=True, required=True, help="As a tar.gz that can be read in parts.")
-@click.option("--username", default="", help="For the registry; the password is read from JIFFY_REGISTRY_PASSWORD.")
+@username_option
 @server_options
 def convert(image: str, target: str, estargz: bool, username: str, server: ServerAddress) -> None:
     """Write an image in a form that starts before it is downloaded, to docker://NAME:TAG or oci:FOLDER[:NAME].
@@ -106,7 +106,7 @@ def convert(image: str, target: str, estargz: bool, username: str, server: Serve
         reference = parse_reference(rest.removeprefix("//"))
 
         async def run() -> str:
-            async with Registry(reference, _credentials(username), can_push=True) as registry:
+            async with Registry(reference, find_credentials(username), can_push=True) as registry:
                 return await _export(image, server, Pushed(registry, reference.tag), "gzip", first)
 
         digest = asyncio.run(run())
@@ -126,10 +126,6 @@ def first_read(image: str, server: ServerAddress) -> list[Digest]:
         tree = Tree([Index.from_file(find(layer)) for layer in layers])
     entries = [tree.lookup(file["path"].encode("utf-8", "surrogateescape")) for file in files]
     return [entry.digest for entry in entries if entry is not None and entry.digest]
-
-
-def _credentials(username: str) -> Credentials | None:
-    return Credentials(username, os.environ.get("JIFFY_REGISTRY_PASSWORD", "")) if username else None
 
 
 class Pushed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TransferSpeedColumn
 from rich.progress import Progress as Bar
 
+from jiffy.cli.registry_options import find_credentials, mirrors_option, username_option
 from jiffy.cli.server_address import ServerAddress, server_options
 from jiffy.datadir import DataDirectory
 from jiffy.errors import InvalidError
@@ -22,7 +22,6 @@ from jiffy.image.importing import Imported, KnownLayers, Progress
 from jiffy.image.index import Index
 from jiffy.image.manifest import parse_platform
 from jiffy.image.origins import Access, import_origin, parse_origin
-from jiffy.image.registry import Credentials
 from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
 
@@ -33,8 +32,8 @@ _DEFAULT_CACHE: Final = "~/.cache/jiffy/import"
 @click.argument("source")
 @click.option("--name", "names", multiple=True, metavar="NAME[:TAG]", help="What modal.Image.from_name() finds it by.")
 @click.option("--platform", default="linux/amd64", show_default=True, help="Which one of several.")
-@click.option("--username", default="", help="For the registry; the password is read from JIFFY_REGISTRY_PASSWORD.")
-@click.option("--registry-mirror", "mirrors", multiple=True, metavar="HOST=URL", help="Ask there in place of a host.")
+@username_option
+@mirrors_option
 @click.option("--lazy", is_flag=True, help="Leave files in the registry, where its layers can be read in parts.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @server_options
@@ -43,7 +42,7 @@ def import_image(
     names: tuple[str, ...],
     platform: str,
     username: str,
-    mirrors: tuple[str, ...],
+    mirrors: dict[str, str],
     lazy: bool,
     as_json: bool,
     server: ServerAddress,
@@ -55,14 +54,13 @@ def import_image(
     modal.Image.from_registry("NAME") then asks no registry.
     """
     origin = parse_origin(source)
-    credentials = Credentials(username, os.environ.get("JIFFY_REGISTRY_PASSWORD", "")) if username else None
+    credentials = find_credentials(username)
     if lazy and (origin.reference is None or server.is_elsewhere):
         raise InvalidError(
             "--lazy is for images of registries", hint="and for the server on this host's data directory"
         )
     remote = server.data.remote if lazy else None
-    asked = dict(pair.split("=", 1) for pair in mirrors)
-    access = Access(parse_platform(platform), credentials, asked, remote, trusts_artifacts=True)
+    access = Access(parse_platform(platform), credentials, mirrors, remote, trusts_artifacts=True)
     with _workplace(server) as data, progress_bar("importing", shown=not as_json) as progress:
         objects = LocalObjects(data.objects, data.incoming, durable=not server.is_elsewhere)
         known = KnownLayers(data.layers, objects)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -12,21 +11,22 @@ import click
 
 from jiffy.cli.image_export import first_read
 from jiffy.cli.image_import import progress_bar
+from jiffy.cli.registry_options import find_credentials, mirrors_option, username_option
 from jiffy.cli.server_address import ServerAddress, optional_server_options
 from jiffy.errors import InvalidError
 from jiffy.image.importing import Progress
 from jiffy.image.manifest import parse_platform
 from jiffy.image.oci import open_registry
 from jiffy.image.reference import parse_reference
-from jiffy.image.registry import Credentials, Registry
+from jiffy.image.registry import Registry
 from jiffy.image.seekable import Attached, attach_seek_indexes
 
 
 @click.command("seek-index")
 @click.argument("source")
 @click.option("--platform", default="linux/amd64", show_default=True, help="Which one of several.")
-@click.option("--username", default="", help="For the registry; the password is read from JIFFY_REGISTRY_PASSWORD.")
-@click.option("--registry-mirror", "mirrors", multiple=True, metavar="HOST=URL", help="Ask there in place of a host.")
+@username_option
+@mirrors_option
 @click.option("--profile", metavar="IMAGE", default="", help="What starts of an image of the server read comes first.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @optional_server_options
@@ -34,7 +34,7 @@ def seek_index(
     source: str,
     platform: str,
     username: str,
-    mirrors: tuple[str, ...],
+    mirrors: dict[str, str],
     profile: str,
     as_json: bool,
     find_server: Callable[[], ServerAddress],
@@ -49,14 +49,13 @@ def seek_index(
     if kind != "docker" or not rest:
         raise InvalidError(f"{source!r} is no image of a registry", hint="write docker://NAME[:TAG]")
     reference = parse_reference(rest)
-    credentials = Credentials(username, os.environ.get("JIFFY_REGISTRY_PASSWORD", "")) if username else None
+    credentials = find_credentials(username)
     first = first_read(profile, find_server()) if profile else []
-    asked = dict(pair.split("=", 1) for pair in mirrors)
 
     async def run(progress: Progress) -> Attached:
         async with (
-            open_registry(reference, parse_platform(platform), credentials, asked) as image,
-            Registry(reference, credentials, asked, can_push=True) as registry,
+            open_registry(reference, parse_platform(platform), credentials, mirrors) as image,
+            Registry(reference, credentials, mirrors, can_push=True) as registry,
         ):
             return await attach_seek_indexes(registry, image, progress, first)
 

@@ -64,7 +64,7 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         "registry_mirrors",
         multiple=True,
         envvar="JIFFY_REGISTRY_MIRROR",
-        callback=_read_mirrors,
+        callback=read_mirrors,
         metavar="HOST=URL",
         help="Where to pull images of a registry from instead: docker.io=http://127.0.0.1:5000.",
     )
@@ -78,7 +78,8 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return mirror(offer(registries(pythons(run))))
 
 
-def _read_mirrors(context: click.Context, option: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
+def read_mirrors(context: click.Context, option: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:
+    """Pairs HOST=URL of an option that may be repeated."""
     mirrors = {}
     for pair in pairs:
         host, _, address = pair.partition("=")
