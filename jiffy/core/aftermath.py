@@ -30,10 +30,11 @@ class Requeue:
 
 @dataclass(frozen=True, slots=True)
 class Fail:
-    """Record a failure. `internal`: the platform's fault, not the program's."""
+    """Record a failure. `internal`: the platform's fault, not the program's; `timed_out`: a time was up."""
 
     message: str
     internal: bool
+    timed_out: bool = False
 
 
 def judge_running_input(ended: Ended, losses: int) -> Requeue | Fail:

@@ -38,12 +38,16 @@ class WorkerConnected:
 
 @dataclass(frozen=True, slots=True)
 class WorkerReported:
-    """Sent every two seconds."""
+    """Sent every two seconds. `usage`: task id -> thousandths of a CPU since the last report, and bytes of memory without
+    what the kernel can drop. `layers`: digests of the EROFS images that are mounted or known there."""
 
     worker_id: str
     cpu_seconds_used: float
     memory_bytes_free: int
     containers: int
+    disk_bytes_free: int = 0
+    usage: dict[str, tuple[int, int]] = field(default_factory=dict)
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

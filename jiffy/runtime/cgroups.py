@@ -53,12 +53,18 @@ def oom_kills(group: str, root: Path = ROOT) -> int:
 
 
 def read_usage(group: str, root: Path = ROOT) -> Usage:
-    """CPU time used so far and memory in use now; zeros when the group is gone."""
+    """CPU time used so far, and memory in use now without files that the kernel can drop; zeros when the group is gone."""
     if find_layout(root) is Layout.V2:
         microseconds = _read_field(root / group / "cpu.stat", "usage_usec")
-        return Usage(microseconds / 1e6, _read_number(root / group / "memory.current"))
+        memory, field = root / group, "inactive_file"
+        return Usage(microseconds / 1e6, _working_set(memory / "memory.current", memory / "memory.stat", field))
     nanoseconds = _read_number(root / "cpuacct" / group / "cpuacct.usage")
-    return Usage(nanoseconds / 1e9, _read_number(root / "memory" / group / "memory.usage_in_bytes"))
+    memory, field = root / "memory" / group, "total_inactive_file"
+    return Usage(nanoseconds / 1e9, _working_set(memory / "memory.usage_in_bytes", memory / "memory.stat", field))
+
+
+def _working_set(current: Path, details: Path, field: str) -> int:
+    return max(0, _read_number(current) - _read_field(details, field))
 
 
 async def remove_group(group: str, root: Path = ROOT) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
-from jiffy.errors import NotFoundError
+from jiffy.errors import JiffyError, NotFoundError
 from jiffy.server.bells import Bells
 from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller
@@ -18,6 +19,8 @@ from jiffy.server.entries import read_entry_id
 from jiffy.server.log_queries import log_batch
 from jiffy.server.scheduler import Scheduler
 from jiffy.store.stores import Stores
+
+logger = logging.getLogger(__name__)
 
 HEARTBEAT_GRACE: Final = 60.0
 WATCH_SECONDS: Final = 5.0
@@ -53,7 +56,7 @@ class Apps:
             request.app_id, request.app_state, dict(request.function_ids), dict(request.class_ids)
         )
         for function_id in request.function_ids.values():
-            await self._scheduler.adjust(await self._scheduler.pool(function_id))
+            await self._scheduler.add_demand(function_id, 0)
         return api_pb2.AppPublishResponse(url=self._app_page(request.app_id), deployed_at=time.time())
 
     async def app_client_disconnect(self, request: api_pb2.AppClientDisconnectRequest, caller: Caller) -> Empty:
@@ -92,14 +95,18 @@ class Apps:
         """Stop apps whose client is gone, and detached ones whose work is done."""
         while True:
             await asyncio.sleep(WATCH_SECONDS)
-            for app in await self._stores.apps.live():
-                silence = time.time() - max(app.heartbeat_at, self._started_at)
-                if app.state == api_pb2.APP_STATE_EPHEMERAL and silence > HEARTBEAT_GRACE:
-                    await self._stop(app.app_id, f"its client sent no heartbeat for {silence:.0f} s")
-                elif app.state == api_pb2.APP_STATE_DETACHED_DISCONNECTED and await self._is_idle(app.app_id):
-                    await self._stop(app.app_id, "its work is done")
-            await self._scheduler.stop_silent_tasks()
-            await self._scheduler.stop_strays()
+            try:
+                await self._stop_abandoned()
+            except JiffyError as error:
+                logger.error("looking after apps failed: %s", error)
+
+    async def _stop_abandoned(self) -> None:
+        for app in await self._stores.apps.live():
+            silence = time.time() - max(app.heartbeat_at, self._started_at)
+            if app.state == api_pb2.APP_STATE_EPHEMERAL and silence > HEARTBEAT_GRACE:
+                await self._stop(app.app_id, f"its client sent no heartbeat for {silence:.0f} s")
+            elif app.state == api_pb2.APP_STATE_DETACHED_DISCONNECTED and await self._is_idle(app.app_id):
+                await self._stop(app.app_id, "its work is done")
 
     async def _stop(self, app_id: str, reason: str) -> None:
         if await self._stores.apps.set_state(app_id, api_pb2.APP_STATE_STOPPED, stopped=True):
@@ -109,10 +116,10 @@ class Apps:
 
     async def _is_done(self, app_id: str) -> bool:
         app = await self._stores.apps.get(app_id)
-        return app.stopped_at is not None and not self._scheduler.live_tasks(app_id)
+        return app.stopped_at is not None and not self._scheduler.containers_of(app_id)
 
     async def _is_idle(self, app_id: str) -> bool:
-        return not self._scheduler.live_tasks(app_id) and not await self._stores.calls.unfinished_of_app(app_id)
+        return not self._scheduler.containers_of(app_id) and not await self._stores.calls.unfinished_of_app(app_id)
 
     def _app_page(self, app_id: str) -> str:
         return f"{self._page}/apps/{app_id}"

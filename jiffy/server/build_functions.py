@@ -75,8 +75,8 @@ class BuildFunctions:
 
     def heard(self, event: Event) -> None:
         """A worker tells something of a container, which may run one of these."""
-        task = self._scheduler.peek_task(getattr(event, "task_id", ""))
-        running = self._running.get(task.function_id) if task is not None else None
+        container = self._scheduler.peek_container(getattr(event, "task_id", ""))
+        running = self._running.get(container.function_id) if container is not None else None
         if running is None:
             return
         if isinstance(event, LogWritten):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from typing import Final, cast
 
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
+from jiffy.core.facts import ContainerBeat
 from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
 from jiffy.server.scheduler import Scheduler
@@ -31,13 +31,14 @@ class Containers:
     async def container_heartbeat(
         self, request: api_pb2.ContainerHeartbeatRequest, caller: Caller
     ) -> api_pb2.ContainerHeartbeatResponse:
-        task = self._scheduler.find_task(caller.require_task())
-        task.heartbeat_at = time.monotonic()
-        with self._bells.listen(task.task_id) as bell:
-            if not task.cancelled_inputs:
+        task_id = self._scheduler.find_container(caller.require_task()).task_id
+        self._scheduler.tell(ContainerBeat(task_id))
+        with self._bells.listen(task_id) as bell:
+            cancelled = self._scheduler.take_cancelled(task_id)
+            if not cancelled:
                 await bell.wait(HEARTBEAT_HOLD)
-        task.heartbeat_at = time.monotonic()
-        cancelled, task.cancelled_inputs = task.cancelled_inputs, []
+                cancelled = self._scheduler.take_cancelled(task_id)
+        self._scheduler.tell(ContainerBeat(task_id))
         if not cancelled:
             return api_pb2.ContainerHeartbeatResponse()
         return api_pb2.ContainerHeartbeatResponse(cancel_input_event=api_pb2.CancelInputEvent(input_ids=cancelled))
@@ -55,7 +56,8 @@ class Containers:
     async def function_put_outputs(self, request: api_pb2.FunctionPutOutputsRequest, caller: Caller) -> Empty:
         task_id = caller.require_task()
         results = [await self._result(item, task_id) for item in request.outputs]
-        await self._scheduler.record_outputs(task_id, results)
+        seconds = [item.output_created_at - item.input_started_at for item in request.outputs]
+        await self._scheduler.record_outputs(task_id, results, max(0.0, sum(seconds) / (len(seconds) or 1)))
         return Empty()
 
     async def task_result(self, request: api_pb2.TaskResultRequest, caller: Caller) -> Empty:

@@ -57,7 +57,7 @@ class Functions:
                 definition.SerializeToString(),
             )
         )
-        self._scheduler.forget_pool(function_id)
+        await self._scheduler.redefine(function_id)
         return api_pb2.FunctionCreateResponse(
             function_id=function_id,
             function=definition,

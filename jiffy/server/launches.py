@@ -12,8 +12,8 @@ from jiffy.server.derivations import Derivations
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.layers import without_repeats
 from jiffy.server.packs import Packs
-from jiffy.server.pools import Pool
 from jiffy.server.profiles import Profiles, Start
+from jiffy.server.settings import KnownFunction
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.mounts import CLIENT_REFERENCE
 from jiffy.store.stores import Stores
@@ -30,29 +30,29 @@ class Launches:
         self._profiles = profiles
         self._packs = packs
 
-    async def prepare(self, pool: Pool, task_id: str) -> LaunchContainer:
+    async def prepare(self, function: KnownFunction, task_id: str) -> LaunchContainer:
         """Raises a JiffyError that says why the container cannot be launched."""
-        image, content = await self._image(pool.definition)
-        arguments = await self._arguments(pool, task_id)
-        layers = await self._layers(pool.definition, image, content)
-        function = f"{pool.definition.module_name}.{pool.definition.function_name}"
-        advice = await self._profiles.advise(task_id, Start(function, image.image_id, content.python, layers))
+        image, content = await self._image(function.definition)
+        arguments = await self._arguments(function, task_id)
+        layers = await self._layers(function.definition, image, content)
+        name = f"{function.definition.module_name}.{function.definition.function_name}"
+        advice = await self._profiles.advise(task_id, Start(name, image.image_id, content.python, layers))
         return LaunchContainer(
             task_id=task_id,
             layers=tuple([await self._derivations.erofs_image(layer) for layer in layers]),
             argv=(*content.entrypoint, "python", "-m", "modal._container_entrypoint"),
             environment={
-                **self._environment(pool, task_id, content),
-                **await self.secrets(pool.definition),
+                **self._environment(function, task_id, content),
+                **await self.secrets(function.definition),
             },
             working_directory=content.working_directory or _HOME,
             files={_ARGUMENTS: arguments.SerializeToString()},
-            resources=Resources(pool.settings.memory_limit_bytes, pool.settings.cpu_limit_millis),
+            resources=Resources(function.settings.memory_limit_bytes, function.settings.cpu_limit_millis),
             profile=self._packs.find(advice.profile) if advice.is_settled else advice.profile,
             catalogues=() if advice.is_known else tuple([await self._derivations.catalogue(layer) for layer in layers]),
             chunk_maps=tuple([await self._derivations.chunk_map(layer) for layer in layers]),
             record=advice.record,
-            capture=pool.definition.is_builder_function,
+            capture=function.definition.is_builder_function,
         )
 
     async def layers(self, definition: api_pb2.Function) -> tuple[str, ...]:
@@ -98,7 +98,7 @@ class Launches:
         client = [content for content in contents if content.startswith(CLIENT_REFERENCE)]
         return client, tuple(content for content in contents if not content.startswith(CLIENT_REFERENCE))
 
-    def _environment(self, pool: Pool, task_id: str, content: ImageContent) -> dict[str, str]:
+    def _environment(self, function: KnownFunction, task_id: str, content: ImageContent) -> dict[str, str]:
         return {
             "PATH": _PATH,
             "HOME": _HOME,
@@ -108,32 +108,32 @@ class Launches:
             "MODAL_SERVER_URL": "{server}",
             "MODAL_IS_REMOTE": "1",
             "MODAL_TASK_ID": task_id,
-            "MODAL_IMAGE_ID": pool.definition.image_id,
+            "MODAL_IMAGE_ID": function.definition.image_id,
             "MODAL_ENVIRONMENT": DEFAULT_ENVIRONMENT,
             "MODAL_CLOUD_PROVIDER": "jiffy",
             "MODAL_REGION": "local",
             "MODAL_CONTAINER_ARGUMENTS_PATH": _ARGUMENTS,
         }
 
-    async def _arguments(self, pool: Pool, task_id: str) -> api_pb2.ContainerArguments:
+    async def _arguments(self, function: KnownFunction, task_id: str) -> api_pb2.ContainerArguments:
         return api_pb2.ContainerArguments(
             task_id=task_id,
-            function_id=pool.function_id,
-            app_id=pool.app_id,
-            function_def=pool.definition,
+            function_id=function.function_id,
+            app_id=function.app_id,
+            function_def=function.definition,
             environment_name=DEFAULT_ENVIRONMENT,
-            app_layout=await self._layout(pool),
+            app_layout=await self._layout(function),
         )
 
-    async def _layout(self, pool: Pool) -> api_pb2.AppLayout:
+    async def _layout(self, function: KnownFunction) -> api_pb2.AppLayout:
         """Every function of the app, and every object that this one depends on: the entrypoint misses none."""
-        app = await self._stores.apps.get(pool.app_id)
+        app = await self._stores.apps.get(function.app_id)
         layout = api_pb2.AppLayout(function_ids=app.function_ids, class_ids=app.class_ids)
         for function_id in app.function_ids.values():
             stored = await self._stores.functions.get(function_id)
             handle = api_pb2.FunctionHandleMetadata.FromString(stored.handle)
             layout.objects.add(object_id=function_id, function_handle_metadata=handle)
-        for dependency in pool.definition.object_dependencies:
+        for dependency in function.definition.object_dependencies:
             if dependency.object_id not in app.function_ids.values():
                 layout.objects.add(object_id=dependency.object_id)
         return layout

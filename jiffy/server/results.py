@@ -25,11 +25,11 @@ def make_result(entry: Input, result: api_pb2.GenericResult) -> Result:
 
 
 def make_failure(entry: Input, failure: Fail) -> Result:
-    status = (
-        api_pb2.GenericResult.GENERIC_STATUS_INTERNAL_FAILURE
-        if failure.internal
-        else api_pb2.GenericResult.GENERIC_STATUS_FAILURE
-    )
+    status = api_pb2.GenericResult.GENERIC_STATUS_FAILURE
+    if failure.internal:
+        status = api_pb2.GenericResult.GENERIC_STATUS_INTERNAL_FAILURE
+    elif failure.timed_out:
+        status = api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT
     return make_result(entry, api_pb2.GenericResult(status=status, exception=failure.message))
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from sqlite3 import Connection, Row
 
 from jiffy.errors import NotFoundError
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,8 @@ class Apps:
         def work(connection: Connection) -> None:
             now = time.time()
             connection.execute(
-                "INSERT OR IGNORE INTO apps (app_id, description, state, created_at, heartbeat_at) VALUES (?,?,?,?,?)",
+                """INSERT INTO apps (app_id, description, state, created_at, heartbeat_at) VALUES (?,?,?,?,?)
+                ON CONFLICT DO NOTHING""",
                 (app_id, description, state, now, now),
             )
 

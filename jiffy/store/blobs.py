@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from sqlite3 import Connection
 
 from jiffy.errors import NotFoundError
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database
 
 
 class Blobs:
@@ -18,7 +17,7 @@ class Blobs:
 
         def work(connection: Connection) -> None:
             connection.execute(
-                "INSERT OR IGNORE INTO blobs (blob_id, size, created_at) VALUES (?,?,?)",
+                "INSERT INTO blobs (blob_id, size, created_at) VALUES (?,?,?) ON CONFLICT DO NOTHING",
                 (blob_id, size, time.time()),
             )
 

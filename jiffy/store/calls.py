@@ -8,13 +8,15 @@ up, is refused. So each accepted input ends in exactly one recorded output.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from sqlite3 import Connection, Row
+from typing import Any
 
+from jiffy.core.attempts import Attempt, accepts, next_retry
 from jiffy.errors import NotFoundError
 from jiffy.identifiers import derived_id
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ class Input:
     claimed_at: float | None
     claim_key: str | None
     finished_at: float | None
+    created_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,24 @@ class Result:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What a task's end changed: calls that gained an output, and how many inputs of which function are pending again."""
+
+    app_id: str
+    calls: list[str]
+    requeued: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Inputs that wait and that run. `oldest_at`: when the first of those that wait came; None without any."""
+
+    waiting: int
+    running: int
+    oldest_at: float | None
+
+
 class Calls:
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -73,8 +94,8 @@ class Calls:
 
         def work(connection: Connection) -> list[str]:
             connection.execute(
-                """INSERT OR IGNORE INTO calls (call_id, function_id, app_id, invocation_type, created_at)
-                VALUES (?,?,?,?,?)""",
+                """INSERT INTO calls (call_id, function_id, app_id, invocation_type, created_at)
+                VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING""",
                 (call.call_id, call.function_id, call.app_id, call.invocation_type, time.time()),
             )
             return _insert_inputs(connection, call.call_id, call.function_id, inputs)
@@ -110,19 +131,21 @@ class Calls:
         ended gets none."""
 
         def work(connection: Connection) -> list[Input]:
-            again = connection.execute(
+            task = connection.execute(
+                f"SELECT ended_at FROM tasks WHERE task_id=? {connection.for_share}", (task_id,)
+            ).fetchone()
+            if task is not None and task["ended_at"] is not None:
+                return []
+            rows = connection.execute(
                 "SELECT * FROM inputs WHERE task_id=? AND claim_key=? AND finished_at IS NULL", (task_id, key)
             ).fetchall()
-            rows = (
-                again
-                or connection.execute(
-                    """UPDATE inputs SET task_id=?, claimed_at=?, claim_key=? WHERE position IN (
+            if not rows:
+                rows = connection.execute(
+                    f"""UPDATE inputs SET task_id=?, claimed_at=?, claim_key=? WHERE position IN (
                     SELECT position FROM inputs WHERE function_id=? AND task_id IS NULL AND finished_at IS NULL
-                    AND NOT EXISTS (SELECT 1 FROM tasks WHERE tasks.task_id=? AND ended_at IS NOT NULL)
-                    ORDER BY position LIMIT ?) RETURNING *""",
-                    (task_id, time.time(), key, function_id, task_id, limit),
+                    ORDER BY position LIMIT ? {connection.skip_locked}) RETURNING *""",
+                    (task_id, time.time(), key, function_id, limit),
                 ).fetchall()
-            )
             return sorted((_input(row) for row in rows), key=lambda entry: entry.position)
 
         return await self._database.write(work)
@@ -130,37 +153,35 @@ class Calls:
     async def finish(self, task_id: str, results: Iterable[Result]) -> list[str]:
         """Record results of a task; gives the ids of the calls that gained an output. Stale results are dropped."""
 
-        def work(connection: Connection) -> list[str]:
-            return [
-                row["call_id"]
-                for result in results
-                if (row := _finish_input(connection, result, holder=task_id)) is not None
-            ]
-
-        return await self._database.write(work)
+        return await self._database.write(lambda connection: _finish_inputs(connection, results, holder=task_id))
 
     async def fail_pending(self, results: Iterable[Result]) -> list[str]:
         """Record results for inputs that no task holds, made by the server itself."""
 
-        def work(connection: Connection) -> list[str]:
-            return [
-                row["call_id"]
-                for result in results
-                if (row := _finish_input(connection, result, holder=None)) is not None
-            ]
+        return await self._database.write(lambda connection: _finish_inputs(connection, results, holder=None))
 
-        return await self._database.write(work)
+    async def settle(self, task_id: str, reason: str, judge: Callable[[Input], Result | None]) -> Settled:
+        """Record a task's end. Of the inputs that it held those fail for which `judge` gives a result; the others are
+        pending again, and count one more loss."""
 
-    async def release(self, task_id: str) -> list[Input]:
-        """Make a dead task's inputs pending again; each counts one more loss."""
-
-        def work(connection: Connection) -> list[Input]:
-            rows = connection.execute(
-                """UPDATE inputs SET task_id=NULL, claimed_at=NULL, losses=losses+1
-                WHERE task_id=? AND finished_at IS NULL RETURNING *""",
+        def work(connection: Connection) -> Settled:
+            task = connection.execute(
+                "UPDATE tasks SET ended_at=?, reason=? WHERE task_id=? AND ended_at IS NULL RETURNING app_id",
+                (time.time(), reason, task_id),
+            ).fetchone()
+            claimed = connection.execute(
+                f"SELECT * FROM inputs WHERE task_id=? AND finished_at IS NULL ORDER BY position {connection.for_update}",
                 (task_id,),
             ).fetchall()
-            return [_input(row) for row in rows]
+            results = [result for row in claimed if (result := judge(_input(row))) is not None]
+            calls = _finish_inputs(connection, results, holder=task_id)
+            released = connection.execute(
+                """UPDATE inputs SET task_id=NULL, claimed_at=NULL, losses=losses+1
+                WHERE task_id=? AND finished_at IS NULL RETURNING function_id""",
+                (task_id,),
+            ).fetchall()
+            requeued = Counter(row["function_id"] for row in released)
+            return Settled("" if task is None else task["app_id"], calls, requeued)
 
         return await self._database.write(work)
 
@@ -188,15 +209,14 @@ class Calls:
         `retry_count` names the attempt; None means the next one."""
 
         def work(connection: Connection) -> str | None:
-            row = connection.execute(
-                """UPDATE inputs SET finished_at=NULL, task_id=NULL, claimed_at=NULL, body=?,
-                retry_count=coalesce(?, retry_count+1)
-                WHERE input_id=? AND finished_at IS NOT NULL AND retry_count < coalesce(?, retry_count+1)
-                RETURNING function_id""",
-                (body, retry_count, input_id, retry_count),
-            ).fetchone()
-            if row is None:
+            row = _lock_input(connection, input_id)
+            number = None if row is None else next_retry(_attempt(row), retry_count)
+            if number is None:
                 return None
+            connection.execute(
+                "UPDATE inputs SET finished_at=NULL, task_id=NULL, claimed_at=NULL, body=?, retry_count=? WHERE position=?",
+                (body, number, row["position"]),
+            )
             connection.execute("DELETE FROM outputs WHERE input_id=?", (input_id,))
             return str(row["function_id"])
 
@@ -221,8 +241,23 @@ class Calls:
     async def count_unfinished(self, call_id: str) -> int:
         return await self._count("call_id=? AND finished_at IS NULL", call_id)
 
-    async def count_unfinished_of_function(self, function_id: str) -> int:
-        return await self._count("function_id=? AND finished_at IS NULL", function_id)
+    async def demand(self, function_id: str, limit: int) -> Counted:
+        """The unfinished inputs of a function, as far as `limit` of each kind."""
+
+        def work(connection: Connection) -> Counted:
+            def count(condition: str) -> int:
+                query = f"SELECT 1 FROM inputs WHERE function_id=? AND finished_at IS NULL AND {condition} LIMIT ?"
+                return len(connection.execute(query, (function_id, limit)).fetchall())
+
+            first = connection.execute(
+                """SELECT created_at FROM inputs WHERE function_id=? AND finished_at IS NULL AND task_id IS NULL
+                ORDER BY position LIMIT 1""",
+                (function_id,),
+            ).fetchone()
+            running = count("task_id IS NOT NULL")
+            return Counted(count("task_id IS NULL"), running, None if first is None else first["created_at"])
+
+        return await self._database.read(work)
 
     async def pending(self, function_id: str) -> list[Input]:
         return await self._inputs(
@@ -252,7 +287,8 @@ class Calls:
 
     async def _count(self, condition: str, *values: object) -> int:
         def work(connection: Connection) -> int:
-            return int(connection.execute(f"SELECT count(*) FROM inputs WHERE {condition}", values).fetchone()[0])
+            query = f"SELECT count(*) AS inputs FROM inputs WHERE {condition}"
+            return int(connection.execute(query, values).fetchone()["inputs"])
 
         return await self._database.read(work)
 
@@ -275,27 +311,42 @@ def _insert_inputs(
 ) -> list[str]:
     identifiers = [derived_id("in", call_id, str(number)) for number, _ in inputs]
     connection.executemany(
-        "INSERT OR IGNORE INTO inputs (input_id, call_id, function_id, number, body) VALUES (?,?,?,?,?)",
+        """INSERT INTO inputs (input_id, call_id, function_id, number, body, created_at) VALUES (?,?,?,?,?,?)
+        ON CONFLICT DO NOTHING""",
         [
-            (identifier, call_id, function_id, number, body)
+            (identifier, call_id, function_id, number, body, time.time())
             for identifier, (number, body) in zip(identifiers, inputs, strict=True)
         ],
     )
     return identifiers
 
 
-def _finish_input(connection: Connection, result: Result, *, holder: str | None) -> Row | None:
-    row: Row | None = connection.execute(
-        """UPDATE inputs SET finished_at=? WHERE input_id=? AND task_id IS ? AND retry_count=? AND finished_at IS NULL
-        RETURNING call_id, number""",
-        (time.time(), result.input_id, holder, result.retry_count),
-    ).fetchone()
-    if row is not None:
-        connection.execute(
-            "INSERT INTO outputs (call_id, input_id, number, body) VALUES (?,?,?,?)",
-            (row["call_id"], result.input_id, row["number"], result.body),
-        )
-    return row
+def _finish_inputs(connection: Connection, results: Iterable[Result], *, holder: str | None) -> list[str]:
+    """Gives the calls that gained an output."""
+    return [call_id for result in results if (call_id := _finish_input(connection, result, holder))]
+
+
+def _finish_input(connection: Connection, result: Result, holder: str | None) -> str:
+    """Gives the call; empty when the result is refused."""
+    row = _lock_input(connection, result.input_id)
+    if row is None or not accepts(_attempt(row), holder, result.retry_count):
+        return ""
+    connection.lock(row["call_id"])
+    connection.execute("UPDATE inputs SET finished_at=? WHERE position=?", (time.time(), row["position"]))
+    connection.execute(
+        "INSERT INTO outputs (call_id, input_id, number, body) VALUES (?,?,?,?)",
+        (row["call_id"], result.input_id, row["number"], result.body),
+    )
+    return str(row["call_id"])
+
+
+def _lock_input(connection: Connection, input_id: str) -> Any:
+    query = f"SELECT * FROM inputs WHERE input_id=? {connection.for_update}"
+    return connection.execute(query, (input_id,)).fetchone()
+
+
+def _attempt(row: Row) -> Attempt:
+    return Attempt(row["task_id"], row["retry_count"], row["finished_at"] is not None)
 
 
 def _call(row: Row) -> Call:

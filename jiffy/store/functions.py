@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from sqlite3 import Connection, Row
 
 from jiffy.errors import NotFoundError
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class Functions:
             connection.execute(
                 """INSERT INTO functions (function_id, app_id, name, handle, definition) VALUES (?,?,?,?,?)
                 ON CONFLICT (function_id) DO UPDATE SET name=excluded.name, handle=excluded.handle,
-                definition=coalesce(excluded.definition, definition)""",
+                definition=coalesce(excluded.definition, functions.definition)""",
                 (function.function_id, function.app_id, function.name, function.handle, function.definition),
             )
 

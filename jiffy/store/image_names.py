@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from sqlite3 import Connection, Row
 
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +28,12 @@ class ImageNames:
 
         def work(connection: Connection) -> Revision:
             now = time.time()
-            cursor = connection.execute(
-                "INSERT INTO image_names (environment, name, image_id, created_at) VALUES (?,?,?,?)",
+            row = connection.execute(
+                """INSERT INTO image_names (environment, name, image_id, created_at) VALUES (?,?,?,?)
+                RETURNING position""",
                 (environment, name, image_id, now),
-            )
-            return Revision(int(cursor.lastrowid or 0), environment, name, image_id, now)
+            ).fetchone()
+            return Revision(row["position"], environment, name, image_id, now)
 
         return await self._database.write(work)
 
@@ -76,7 +76,9 @@ class ImageNames:
 
         def work(connection: Connection) -> None:
             connection.execute(
-                "INSERT OR REPLACE INTO image_references VALUES (?,?,?)", (reference, image_id, time.time())
+                """INSERT INTO image_references VALUES (?,?,?) ON CONFLICT (reference)
+                DO UPDATE SET image_id=excluded.image_id, created_at=excluded.created_at""",
+                (reference, image_id, time.time()),
             )
 
         await self._database.write(work)

@@ -6,11 +6,10 @@ import dataclasses
 import json
 import time
 from dataclasses import dataclass, field
-from sqlite3 import Connection, Row
 from typing import Any
 
 from jiffy.errors import NotFoundError
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +142,9 @@ class Images:
     async def remember_made(self, name: str, content: dict[str, str]) -> None:
         def work(connection: Connection) -> None:
             connection.execute(
-                "INSERT OR REPLACE INTO made_indexes VALUES (?,?,?)", (name, json.dumps(content), time.time())
+                """INSERT INTO made_indexes VALUES (?,?,?)
+                ON CONFLICT (name) DO UPDATE SET content=excluded.content, created_at=excluded.created_at""",
+                (name, json.dumps(content), time.time()),
             )
 
         await self._database.write(work)

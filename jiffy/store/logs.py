@@ -5,10 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from sqlite3 import Connection
 from typing import Any
 
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class LogQuery:
                 ("task_id=?", self.task_id),
                 ("function_id=?", self.function_id),
                 ("stream=?", self.stream),
-                ("instr(text, ?)", self.text),
+                ("replace(text, ?, '') <> text", self.text),
             )
             if value
         ]
@@ -93,13 +92,13 @@ class Logs:
         def work(connection: Connection) -> dict[int, dict[int, int]]:
             condition, values = query.condition
             rows = connection.execute(
-                f"""SELECT CAST(written_at / ? AS INTEGER) * ? AS start, stream, COUNT(*) AS lines
+                f"""SELECT floor(written_at / ?) * ? AS start, stream, COUNT(*) AS lines
                 FROM logs WHERE {condition} GROUP BY start, stream""",
                 (seconds, seconds, *values),
             )
             found: dict[int, dict[int, int]] = {}
             for row in rows:
-                found.setdefault(row["start"], {})[row["stream"]] = row["lines"]
+                found.setdefault(int(row["start"]), {})[row["stream"]] = row["lines"]
             return found
 
         return await self._database.read(work)
@@ -138,6 +137,8 @@ class Logs:
 
 
 def _insert(connection: Connection, rows: Sequence[tuple[str, str, str, int, str, float]]) -> None:
+    for owner_id in sorted({row[0] for row in rows}):
+        connection.lock(owner_id)
     connection.executemany(
         "INSERT INTO logs (app_id, task_id, function_id, stream, text, written_at) VALUES (?,?,?,?,?,?)", rows
     )

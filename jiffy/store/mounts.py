@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from sqlite3 import Connection
 
 from jiffy.errors import NotFoundError
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database
 
 CLIENT_REFERENCE = "client:"
 
@@ -30,12 +29,14 @@ class Mounts:
 
         def work(connection: Connection) -> None:
             connection.execute(
-                "INSERT OR IGNORE INTO mounts VALUES (?,?,?,?)",
+                "INSERT INTO mounts VALUES (?,?,?,?) ON CONFLICT DO NOTHING",
                 (mount.mount_id, mount.content, mount.checksum, time.time()),
             )
             if name:
                 connection.execute(
-                    "INSERT OR REPLACE INTO mount_names VALUES (?,?,?)", (namespace, name, mount.mount_id)
+                    """INSERT INTO mount_names VALUES (?,?,?)
+                    ON CONFLICT (namespace, name) DO UPDATE SET mount_id=excluded.mount_id""",
+                    (namespace, name, mount.mount_id),
                 )
 
         await self._database.write(work)

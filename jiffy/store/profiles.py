@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from sqlite3 import Connection
 
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class Profiles:
         def work(connection: Connection) -> None:
             connection.execute(
                 """INSERT INTO profiles (name, digest, runs) VALUES (?,?,1)
-                ON CONFLICT (name) DO UPDATE SET digest=excluded.digest, runs=runs+1""",
+                ON CONFLICT (name) DO UPDATE SET digest=excluded.digest, runs=profiles.runs+1""",
                 (name, digest),
             )
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from sqlite3 import Connection
 from typing import Final
 
 from modal_proto import api_pb2
 
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database
 from jiffy.store.mounts import CLIENT_REFERENCE
 
 _DERIVED = ("merge/", "graft/", "erofs/", "catalogue/", "chunks/", "chunk-list/", "pack/", "inspection/")
@@ -101,7 +100,9 @@ def _read_mounts(connection: Connection, found: References) -> None:
 def _needed_mounts(connection: Connection) -> set[str]:
     """Those that have a name, and those of functions whose app is not stopped."""
     needed = {row["mount_id"] for row in connection.execute("SELECT mount_id FROM mount_names")}
-    query = "SELECT definition FROM functions JOIN apps USING (app_id) WHERE stopped_at IS NULL AND definition NOT NULL"
+    query = (
+        "SELECT definition FROM functions JOIN apps USING (app_id) WHERE stopped_at IS NULL AND definition IS NOT NULL"
+    )
     for row in connection.execute(query):
         needed.update(api_pb2.Function.FromString(row["definition"]).mount_ids)
     return needed
@@ -109,7 +110,7 @@ def _needed_mounts(connection: Connection) -> set[str]:
 
 def _read_blobs(connection: Connection, found: References, since: float) -> None:
     wanted = _wanted_blobs(connection)
-    for row in connection.execute("SELECT blob_id, digest, created_at FROM blobs WHERE digest NOT NULL"):
+    for row in connection.execute("SELECT blob_id, digest, created_at FROM blobs WHERE digest IS NOT NULL"):
         if row["created_at"] >= since or row["blob_id"] in wanted:
             found.objects.add(row["digest"])
 

@@ -178,4 +178,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         created_at REAL NOT NULL
     );
     """,
+    """
+    ALTER TABLE inputs ADD COLUMN created_at REAL NOT NULL DEFAULT 0;
+    """,
 )

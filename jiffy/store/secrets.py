@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass
-from sqlite3 import Connection, Row
 
 from jiffy.errors import NotFoundError
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Secrets:
 
     async def named(self, environment: str) -> list[Secret]:
         """Those that have a name, in the order of their names."""
-        return await self._select("environment=? AND name NOT NULL ORDER BY name", environment)
+        return await self._select("environment=? AND name IS NOT NULL ORDER BY name", environment)
 
     async def delete(self, secret_id: str) -> None:
         def work(connection: Connection) -> None:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jiffy.store.apps import Apps
+from jiffy.store.base import Database
 from jiffy.store.blobs import Blobs
 from jiffy.store.calls import Calls
-from jiffy.store.database import Database
 from jiffy.store.functions import Functions
 from jiffy.store.image_names import ImageNames
 from jiffy.store.images import Images
@@ -17,6 +17,7 @@ from jiffy.store.mounts import Mounts
 from jiffy.store.profiles import Profiles
 from jiffy.store.references import ReferenceStore
 from jiffy.store.secrets import Secrets
+from jiffy.store.sqlite import SqliteDatabase
 from jiffy.store.tasks import Tasks
 from jiffy.store.tokens import Tokens
 
@@ -44,7 +45,10 @@ class Stores:
 
 def open_stores(path: Path) -> Stores:
     """Open or create the SQLite database at `path`."""
-    database = Database(path)
+    return make_stores(SqliteDatabase(path))
+
+
+def make_stores(database: Database) -> Stores:
     return Stores(
         database=database,
         apps=Apps(database),

@@ -10,11 +10,10 @@ import json
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from sqlite3 import Connection, Row
 
 from jiffy.core.events import ContainerStarted, Event, LogWritten
 from jiffy.errors import NotFoundError
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database, Row
 
 MOMENTS = ("hello_at", "ready_at", "first_output_at")
 
@@ -95,13 +94,18 @@ class Tasks:
         tasks is not recorded."""
 
         def work(connection: Connection) -> list[Event]:
+            connection.lock(worker_id)
             last = _last_sequence(connection, worker_id)
             fresh = [(sequence, event) for sequence, event in events if sequence > last]
             for _, event in fresh:
                 if not (isinstance(event, LogWritten) and event.task_id in silent):
                     _record(connection, event)
             if fresh:
-                connection.execute("INSERT OR REPLACE INTO acknowledged_events VALUES (?,?)", (worker_id, fresh[-1][0]))
+                connection.execute(
+                    """INSERT INTO acknowledged_events VALUES (?,?)
+                    ON CONFLICT (worker_id) DO UPDATE SET sequence=excluded.sequence""",
+                    (worker_id, fresh[-1][0]),
+                )
             return [event for _, event in fresh]
 
         return await self._database.write(work)
@@ -126,11 +130,18 @@ def _record(connection: Connection, event: Event) -> None:
             (event.started_at, event.address, json.dumps(event.phases), event.task_id),
         )
     elif isinstance(event, LogWritten):
+        _lock_log(connection, event.task_id)
         connection.execute(
             """INSERT INTO logs (app_id, task_id, function_id, stream, text, written_at)
             SELECT app_id, task_id, function_id, ?, ?, ? FROM tasks WHERE task_id=?""",
             (event.stream, event.text, event.written_at, event.task_id),
         )
+
+
+def _lock_log(connection: Connection, task_id: str) -> None:
+    row = connection.execute("SELECT app_id FROM tasks WHERE task_id=?", (task_id,)).fetchone()
+    if row is not None:
+        connection.lock(row["app_id"])
 
 
 def _task(row: Row) -> Task:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from sqlite3 import Connection
 
-from jiffy.store.database import Database
+from jiffy.store.base import Connection, Database
 
 
 def _hash(secret: str) -> str:
@@ -23,7 +22,11 @@ class Tokens:
 
     async def add(self, token_id: str, secret: str) -> None:
         def work(connection: Connection) -> None:
-            connection.execute("INSERT OR REPLACE INTO tokens VALUES (?, ?, ?)", (token_id, _hash(secret), time.time()))
+            connection.execute(
+                """INSERT INTO tokens VALUES (?,?,?)
+                ON CONFLICT (token_id) DO UPDATE SET secret_sha256=excluded.secret_sha256""",
+                (token_id, _hash(secret), time.time()),
+            )
 
         await self._database.write(work)
 
@@ -38,6 +41,6 @@ class Tokens:
     async def _read(self, token_id: str) -> str | None:
         def work(connection: Connection) -> str | None:
             row = connection.execute("SELECT secret_sha256 FROM tokens WHERE token_id=?", (token_id,)).fetchone()
-            return None if row is None else str(row[0])
+            return None if row is None else str(row["secret_sha256"])
 
         return await self._database.read(work)

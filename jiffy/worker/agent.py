@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import time
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from jiffy.runtime.network import GATEWAY
 from jiffy.worker.connection import Connection, local_server
 from jiffy.worker.container import Container
 from jiffy.worker.host import GRPC_PORT, HTTP_PORT, Host, Origin, open_host
+from jiffy.worker.meter import Meter
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ class Agent:
         self._containers: dict[str, Container] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._ended = asyncio.Event()
+        self._meter = Meter()
         self._connection = Connection(self._find_server, self._hello, self._report, self._obey)
         self._host: Host | None = None
 
@@ -115,6 +118,9 @@ class Agent:
             cpu_seconds_used=usage.cpu_seconds,
             memory_bytes_free=max(0, self._host.memory_bytes - usage.memory_bytes),
             containers=len(self._containers),
+            disk_bytes_free=shutil.disk_usage(self._data.root).free,
+            usage=self._meter.read({task_id: container.cgroup for task_id, container in self._containers.items()}),
+            layers=self._host.roots.known_layers(),
         )
 
     def _obey(self, action: Action) -> None:

@@ -173,7 +173,7 @@ class Container:
             hostname=hostname,
             mounts=(*caches, *_write_files(root.folder / "files", files)),
             network_namespace="" if self._interface is None else self._interface.namespace,
-            cgroup=self._cgroup,
+            cgroup=self.cgroup,
             memory_bytes=order.resources.memory_bytes or self._host.memory_bytes,
             cpu_millis=order.resources.cpu_millis,
             uid=order.user.uid,
@@ -183,7 +183,7 @@ class Container:
         )
 
     @property
-    def _cgroup(self) -> str:
+    def cgroup(self) -> str:
         return f"{cgroups.parent_group(self._host.data.instance)}/{self.task_id}"
 
     async def _report_exit(self, code: int) -> None:
@@ -191,7 +191,7 @@ class Container:
         await self._drain()
         if self._stop is not None:
             self._report(code, ExitReason.STOPPED, self._stop.reason)
-        elif code == _KILLED and cgroups.oom_kills(self._cgroup):
+        elif code == _KILLED and cgroups.oom_kills(self.cgroup):
             self._report(code, ExitReason.OUT_OF_MEMORY, "")
         else:
             self._report(code, ExitReason.FINISHED, "")
@@ -217,7 +217,7 @@ class Container:
         self._end_recording()
         await self._drain()
         await _try(self._host.runtime.delete(self.task_id))
-        await _try(cgroups.remove_group(self._cgroup))
+        await _try(cgroups.remove_group(self.cgroup))
         if self._interface is not None:
             await _try(self._host.network.release(self._interface))
         if self._root is not None:

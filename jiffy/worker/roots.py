@@ -61,6 +61,10 @@ class Roots:
         self._layers: dict[Digest, _Layer] = {}
         self._locks: dict[Digest, asyncio.Lock] = {}
 
+    def known_layers(self) -> tuple[Digest, ...]:
+        """Those that are mounted: in use, or used lately."""
+        return tuple(self._layers)
+
     async def prepare(self, layers: Sequence[Digest]) -> None:
         """Have every layer's image mounted, and in use by one more root."""
         self._use.note(layers)

@@ -4,50 +4,51 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from modal_proto import api_pb2
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import ContainerExited, Event, ExitReason, WorkerConnected
-from jiffy.core.placement import Need, Refusal
+from jiffy.core.placement import Room
+from jiffy.errors import ExhaustedError
 from jiffy.image.index import Index
 from jiffy.objects.local import LocalObjects
 from jiffy.server.bells import Bells
-from jiffy.server.pools import Pool
 from jiffy.server.profiles import Profiles
-from jiffy.server.scheduler import HEARTBEAT_GRACE, Scheduler
+from jiffy.server.scheduler import Scheduler
+from jiffy.server.settings import KnownFunction
 from jiffy.server.steps import Steps
 from jiffy.server.worker_events import WorkerEvents
-from jiffy.store.calls import Call, Result
+from jiffy.store.calls import Call, Calls, Result, Settled
 from jiffy.store.functions import StoredFunction
 from jiffy.store.stores import Stores, open_stores
 
 STATUS = api_pb2.GenericResult
 
 
+ROOM = Room("wo-1", cpu_millis=8000, memory_bytes=8 * 2**30)
+FULL = Room("wo-1", cpu_millis=8000, memory_bytes=1)
+
+
 @dataclass
-class Workforce:
+class Connections:
     """Workers that remember what they were told."""
 
-    answer: str | Refusal = "wo-1"
     orders: list[Action] = field(default_factory=list)
-    reserved: set[str] = field(default_factory=set)
-
-    def place(self, need: Need) -> str | Refusal:
-        return self.answer
-
-    def reserve(self, worker_id: str, task_id: str, need: Need) -> None:
-        self.reserved.add(task_id)
-
-    def free(self, task_id: str) -> None:
-        self.reserved.discard(task_id)
+    fenced: list[str] = field(default_factory=list)
 
     def send(self, worker_id: str, action: Action) -> None:
         self.orders.append(action)
+
+    def forget(self, task_id: str) -> None: ...
+
+    def fence(self, worker_id: str) -> None:
+        self.fenced.append(worker_id)
 
     def launched(self) -> list[str]:
         return [order.task_id for order in self.orders if isinstance(order, LaunchContainer)]
@@ -61,15 +62,15 @@ class House:
     """A scheduler on a store, which may be replaced as after a kill."""
 
     path: Path
-    workforce: Workforce = field(default_factory=Workforce)
+    connections: Connections = field(default_factory=Connections)
 
     def open(self) -> None:
         self.stores: Stores = open_stores(self.path)
         bells = Bells()
         profiles = Profiles(self.stores.profiles, LocalObjects(self.path.parent, self.path.parent), _no_index)
-        self.scheduler = Scheduler(self.stores, self.workforce, self._prepare, bells)
+        self.scheduler = Scheduler(self.stores, self.connections, self._prepare, bells)
         self.events = WorkerEvents(
-            self.stores, self.scheduler, bells, profiles, Steps(self.workforce), _ignore, _nothing, _nothing
+            self.stores, self.scheduler, bells, profiles, Steps(self.scheduler), _ignore, _nothing, _nothing
         )
 
     async def close(self) -> None:
@@ -79,11 +80,14 @@ class House:
     async def replace(self) -> None:
         """Another server takes over; what the last one knew only in memory is lost."""
         await self.close()
-        self.workforce = Workforce()
+        self.connections = Connections()
         self.open()
         await self.scheduler.restore()
 
-    async def _prepare(self, pool: Pool, task_id: str) -> LaunchContainer:
+    async def join(self, *containers: str, room: Room = ROOM) -> None:
+        await self.events.worker_connected(hello(*containers), room)
+
+    async def _prepare(self, function: KnownFunction, task_id: str) -> LaunchContainer:
         return LaunchContainer(task_id, (), ())
 
     async def define(self, **fields: object) -> None:
@@ -101,16 +105,24 @@ class House:
 
     async def launched(self, count: int) -> list[str]:
         async with asyncio.timeout(5):
-            while len(self.workforce.launched()) < count:
+            while len(self.connections.launched()) < count:
                 await asyncio.sleep(0.002)
-        return self.workforce.launched()
+        return self.connections.launched()
 
     async def results(self, call_id: str = "fc-1") -> list[api_pb2.GenericResult]:
         outputs = await self.stores.calls.outputs_after(call_id, 0, 1000)
         return [api_pb2.FunctionGetOutputsItem.FromString(output.body).result for output in outputs]
 
     async def exit(self, task_id: str, reason: ExitReason, code: int = 0) -> None:
-        await self.scheduler.container_exited(ContainerExited(task_id, code, reason, "", time.time()))
+        self.scheduler.container_exited(ContainerExited(task_id, code, reason, "", time.time()))
+
+    async def until(self, holds: Callable[[], Awaitable[object]]) -> None:
+        async with asyncio.timeout(8):
+            while not await holds():
+                await asyncio.sleep(0.005)
+
+    async def has_results(self, count: int = 1) -> bool:
+        return len(await self.results()) == count
 
 
 def _no_index(digest: str) -> Index:
@@ -132,6 +144,7 @@ def hello(*containers: str) -> WorkerConnected:
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     opened = House(tmp_path / "jiffy.db")
     opened.open()
+    await opened.join()
     yield opened
     await opened.close()
 
@@ -149,12 +162,12 @@ async def test_a_waiting_container_is_given_a_new_input_at_once(house: House) ->
     await house.call(1)
     (task_id,) = await house.launched(1)
     (first,) = await house.scheduler.take_inputs(task_id, 1, "k") or []
-    await house.scheduler.record_outputs(task_id, [Result(first.input_id, 0, b"")])
+    await house.scheduler.record_outputs(task_id, [Result(first.input_id, 0, b"")], 0.001)
     waiting = asyncio.ensure_future(house.scheduler.take_inputs(task_id, 1, "k2"))
     await asyncio.sleep(0.05)
     await house.call(1, "fc-2")
     assert await asyncio.wait_for(waiting, 2)
-    assert len(house.workforce.launched()) == 1
+    assert len(house.connections.launched()) == 1
 
 
 async def test_a_container_that_waits_longer_than_the_window_is_let_go(house: House) -> None:
@@ -162,23 +175,25 @@ async def test_a_container_that_waits_longer_than_the_window_is_let_go(house: Ho
     await house.call(1)
     (task_id,) = await house.launched(1)
     (entry,) = await house.scheduler.take_inputs(task_id, 1, "k") or []
-    await house.scheduler.record_outputs(task_id, [Result(entry.input_id, 0, b"")])
+    await house.scheduler.record_outputs(task_id, [Result(entry.input_id, 0, b"")], 0.001)
     assert await asyncio.wait_for(house.scheduler.take_inputs(task_id, 1, "k2"), 5) is None
 
 
 async def test_why_nothing_is_launched_is_said_once_in_the_apps_log(house: House) -> None:
-    house.workforce.answer = Refusal("every worker is full", forever=False)
-    await house.define()
-    await house.call(1)
+    await house.define(resources=api_pb2.Resources(memory_mb=5000))
+    await house.call(2)
     await house.call(1, "fc-2")
+    await house.until(lambda: house.stores.logs.after("ap-1", 0))
     lines = await house.stores.logs.after("ap-1", 0)
-    assert [line.text for line in lines] == ["jiffy: f waits: every worker is full\n"]
+    assert [line.text for line in lines] == [
+        "jiffy: f waits: every worker is full: it takes 0.125 CPU and 5000 MiB of memory\n"
+    ]
 
 
 async def test_what_can_never_run_fails_with_the_reason(house: House) -> None:
-    house.workforce.answer = Refusal("no worker has 99 CPU", forever=True)
-    await house.define()
+    await house.define(resources=api_pb2.Resources(milli_cpu=99_000))
     await house.call(1)
+    await house.until(house.has_results)
     (result,) = await house.results()
     assert "no worker has 99 CPU" in result.exception
 
@@ -188,11 +203,24 @@ async def test_the_input_of_a_lost_container_runs_again_in_another(house: House)
     await house.call(1)
     (first,) = await house.launched(1)
     await house.scheduler.take_inputs(first, 1, "k")
-    await house.scheduler.containers_lost([first])
+    await house.exit(first, ExitReason.LOST)
     _, second = await house.launched(2)
     (entry,) = await house.scheduler.take_inputs(second, 1, "k") or []
     assert entry.losses == 1
-    assert house.workforce.reserved == {second}
+
+
+async def test_the_input_of_a_lost_container_goes_to_one_that_waits(house: House) -> None:
+    await house.define()
+    await house.call(2)
+    first, second = await house.launched(2)
+    await house.scheduler.take_inputs(first, 1, "k")
+    (other,) = await house.scheduler.take_inputs(second, 1, "k") or []
+    await house.scheduler.record_outputs(second, [Result(other.input_id, 0, b"")], 9.0)
+    waiting = asyncio.ensure_future(house.scheduler.take_inputs(second, 1, "k2"))
+    await asyncio.sleep(0.05)
+    await house.exit(first, ExitReason.LOST)
+    (entry,) = await asyncio.wait_for(waiting, 2) or []
+    assert entry.losses == 1
 
 
 async def test_an_input_that_kills_every_container_is_given_up(house: House) -> None:
@@ -201,7 +229,8 @@ async def test_an_input_that_kills_every_container_is_given_up(house: House) -> 
     for number in range(1, 4):
         task_id = (await house.launched(number))[-1]
         await house.scheduler.take_inputs(task_id, 1, "k")
-        await house.scheduler.containers_lost([task_id])
+        await house.exit(task_id, ExitReason.LOST)
+    await house.until(house.has_results)
     (result,) = await house.results()
     assert "3 containers in a row" in result.exception
 
@@ -212,6 +241,7 @@ async def test_a_process_that_exits_fails_the_input_that_it_ran(house: House) ->
     (task_id,) = await house.launched(1)
     await house.scheduler.take_inputs(task_id, 1, "k")
     await house.exit(task_id, ExitReason.FINISHED, 3)
+    await house.until(house.has_results)
     (result,) = await house.results()
     assert "exited with code 3" in result.exception
 
@@ -221,6 +251,7 @@ async def test_a_function_that_never_starts_fails_what_waits_after_three_tries(h
     await house.call(1)
     for number in range(1, 4):
         await house.exit((await house.launched(number))[-1], ExitReason.FINISHED, 1)
+    await house.until(house.has_results)
     (result,) = await house.results()
     assert "3 times in a row" in result.exception
 
@@ -230,12 +261,10 @@ async def test_an_input_that_reaches_its_timeout_fails_and_its_container_is_stop
     await house.call(1)
     (task_id,) = await house.launched(1)
     await house.scheduler.take_inputs(task_id, 1, "k")
-    async with asyncio.timeout(5):
-        while not await house.results():
-            await asyncio.sleep(0.02)
+    await house.until(house.has_results)
     (result,) = await house.results()
     assert result.status == STATUS.GENERIC_STATUS_TIMEOUT
-    assert house.workforce.stopped() == [task_id]
+    assert house.connections.stopped() == [task_id]
 
 
 async def test_after_a_restart_a_container_goes_on_with_its_input(house: House) -> None:
@@ -244,22 +273,10 @@ async def test_after_a_restart_a_container_goes_on_with_its_input(house: House) 
     (task_id,) = await house.launched(1)
     (entry,) = await house.scheduler.take_inputs(task_id, 1, "k") or []
     await house.replace()
-    await house.scheduler.record_outputs(task_id, [Result(entry.input_id, 0, b"")])
+    await house.join(task_id)
+    await house.scheduler.record_outputs(task_id, [Result(entry.input_id, 0, b"")], 0.001)
     assert await house.stores.calls.count_unfinished("fc-1") == 0
-    assert house.workforce.launched() == []
-
-
-async def test_a_server_that_died_before_it_requeued_leaves_that_to_the_next(house: House) -> None:
-    """Killed after the end of a container was recorded, before its inputs were let go."""
-    await house.define()
-    await house.call(1)
-    (task_id,) = await house.launched(1)
-    await house.scheduler.take_inputs(task_id, 1, "k")
-    await house.stores.tasks.end(task_id, "lost", time.time())
-    await house.replace()
-    await house.scheduler.adjust_all()
-    (successor,) = await house.launched(1)
-    assert await house.scheduler.take_inputs(successor, 1, "k")
+    assert house.connections.launched() == []
 
 
 async def test_a_server_that_died_while_it_stopped_an_app_leaves_that_to_the_next(house: House) -> None:
@@ -272,28 +289,28 @@ async def test_a_server_that_died_while_it_stopped_an_app_leaves_that_to_the_nex
     await house.replace()
     assert {result.status for result in await house.results()} == {STATUS.GENERIC_STATUS_TERMINATED}
     assert len(await house.results()) == 2
-    await house.scheduler.stop_strays()
-    assert len(house.workforce.stopped()) == 2
+    assert len(house.connections.stopped()) == 2
 
 
 async def test_inputs_that_come_after_the_stop_of_their_app_are_terminated(house: House) -> None:
     await house.define()
     await house.stores.apps.set_state("ap-1", api_pb2.APP_STATE_STOPPED, stopped=True)
     await house.call(1)
+    await house.until(house.has_results)
     (result,) = await house.results()
     assert result.status == STATUS.GENERIC_STATUS_TERMINATED
-    assert house.workforce.launched() == []
+    assert house.connections.launched() == []
 
 
 async def test_a_container_that_its_worker_does_not_know_is_lost(house: House) -> None:
     await house.define()
     await house.call(1)
     (task_id,) = await house.launched(1)
-    await house.events.worker_connected(hello())
-    assert house.scheduler.peek_task(task_id) is not None, "the order may still be on its way"
+    await house.join()
+    assert house.scheduler.peek_container(task_id) is not None, "the order may still be on its way"
     await house.replace()
-    await house.events.worker_connected(hello())
-    assert house.scheduler.peek_task(task_id) is None
+    await house.join()
+    assert house.scheduler.peek_container(task_id) is None
     assert len(await house.launched(1)) == 1
 
 
@@ -302,9 +319,10 @@ async def test_a_container_that_was_given_up_is_stopped_when_its_worker_comes_ba
     await house.call(1)
     (task_id,) = await house.launched(1)
     await house.scheduler.take_inputs(task_id, 1, "k")
-    await house.events.worker_lost("wo-1")
-    await house.events.worker_connected(hello(task_id))
-    assert house.workforce.stopped() == [task_id]
+    house.events.worker_disconnected("wo-1", for_good=True)
+    assert house.connections.fenced == ["wo-1"]
+    await house.join(task_id)
+    await house.until(lambda: _true(task_id in house.connections.stopped()))
 
 
 async def test_an_exit_that_the_last_server_recorded_but_did_not_act_on_is_acted_on(house: House) -> None:
@@ -316,17 +334,39 @@ async def test_an_exit_that_the_last_server_recorded_but_did_not_act_on_is_acted
     await house.stores.tasks.apply("wo-1", [event])
     await house.replace()
     await house.events.events_arrived("wo-1", [event])
+    await house.until(house.has_results)
     (result,) = await house.results()
     assert "exited with code 1" in result.exception
 
 
-async def test_a_container_whose_process_hangs_is_stopped(house: House) -> None:
+async def test_a_result_of_a_container_that_was_given_up_is_refused(house: House) -> None:
+    await house.define()
+    await house.call(1)
+    (first,) = await house.launched(1)
+    (entry,) = await house.scheduler.take_inputs(first, 1, "k") or []
+    await house.exit(first, ExitReason.LOST)
+    second = (await house.launched(2))[-1]
+    await house.scheduler.take_inputs(second, 1, "k")
+    await house.scheduler.record_outputs(first, [Result(entry.input_id, 0, b"late")], 1.0)
+    assert await house.results() == []
+
+
+async def test_a_store_that_fails_for_a_while_loses_no_decision(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     await house.define()
     await house.call(1)
     (task_id,) = await house.launched(1)
     await house.scheduler.take_inputs(task_id, 1, "k")
-    await house.scheduler.stop_silent_tasks()
-    assert house.workforce.stopped() == []
-    house.scheduler.find_task(task_id).heartbeat_at -= HEARTBEAT_GRACE + 1
-    await house.scheduler.stop_silent_tasks()
-    assert house.workforce.stopped() == [task_id]
+    settle, failures = house.stores.calls.settle, iter([True])
+
+    async def fail_once(*given: Any) -> Settled:
+        if next(failures, False):
+            raise ExhaustedError("the disk is full")
+        return await settle(*given)
+
+    monkeypatch.setattr(Calls, "settle", staticmethod(fail_once))
+    await house.exit(task_id, ExitReason.LOST)
+    await house.launched(2)
+
+
+async def _true(value: object) -> object:
+    return value

@@ -28,7 +28,7 @@ async def test_an_input_goes_from_pending_to_claimed_to_one_output(calls: Calls)
 async def test_a_repeated_call_has_the_same_inputs_once(calls: Calls) -> None:
     first = await calls.add(CALL, [(0, b"a"), (1, b"b")])
     assert await calls.add(CALL, [(0, b"a"), (1, b"b")]) == first
-    assert await calls.count_unfinished_of_function("fu-1") == 2
+    assert (await calls.demand("fu-1", 100)).waiting == 2
 
 
 async def test_inputs_are_claimed_oldest_first_and_only_once(calls: Calls) -> None:
@@ -49,9 +49,10 @@ async def test_a_claim_repeated_with_its_key_gives_the_same_inputs(calls: Calls)
 async def test_the_result_of_a_container_that_lost_its_input_is_refused(calls: Calls) -> None:
     (input_id,) = await calls.add(CALL, [(0, b"")])
     await calls.claim("fu-1", "ta-1", 1, "a")
-    (released,) = await calls.release("ta-1")
-    assert released.losses == 1
-    await calls.claim("fu-1", "ta-2", 1, "b")
+    settled = await calls.settle("ta-1", "lost", lambda entry: None)
+    assert settled.requeued == {"fu-1": 1}
+    (claimed,) = await calls.claim("fu-1", "ta-2", 1, "b")
+    assert claimed.losses == 1
     assert await calls.finish("ta-1", [Result(input_id, 0, b"late")]) == []
     assert await calls.finish("ta-2", [Result(input_id, 0, b"right")]) == ["fc-1"]
     assert await calls.finish("ta-2", [Result(input_id, 0, b"again")]) == []

@@ -7,6 +7,8 @@ at the same time share one commit; each runs under its own savepoint, so one tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import queue
 import sqlite3
 import threading
@@ -17,10 +19,10 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from jiffy.errors import ExhaustedError, JiffyError, UnsupportedError
+from jiffy.store.base import Work
 from jiffy.store.schema import MIGRATIONS
 
 T = TypeVar("T")
-Work = Callable[[sqlite3.Connection], T]
 _GROUP: Final = 256
 
 
@@ -30,14 +32,23 @@ class _Request:
     future: Future[Any]
 
 
-class Database:
-    """State on disk. `write` and `read` run a function on a connection, away from the event loop."""
+class SqliteConnection(sqlite3.Connection):
+    """There is one writer, so nothing needs to be locked."""
+
+    for_update = for_share = skip_locked = ""
+
+    def lock(self, name: str, /) -> None: ...
+
+
+class SqliteDatabase:
+    """State in a file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._writes: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
         self._reads: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        _migrate(path)
+        with contextlib.closing(_connect(path)) as connection:
+            migrate(connection, path)
         self._threads = [
             threading.Thread(target=self._write_forever, name="store-writer", daemon=True),
             threading.Thread(target=self._read_forever, name="store-reader", daemon=True),
@@ -46,15 +57,12 @@ class Database:
             thread.start()
 
     async def write(self, work: Work[T]) -> T:
-        """Run `work` in a transaction; durable on return. Raises what `work` raises, and then nothing of it is kept."""
         return await _submit(self._writes, work)
 
     async def read(self, work: Work[T]) -> T:
-        """Run `work` on what is committed."""
         return await _submit(self._reads, work)
 
     def close(self) -> None:
-        """Finish what was asked, then close. Idempotent."""
         self._writes.put(None)
         self._reads.put(None)
         for thread in self._threads:
@@ -91,7 +99,7 @@ def _next_group(requests: queue.SimpleQueue[_Request | None]) -> list[_Request |
     return group
 
 
-def _commit_group(connection: sqlite3.Connection, group: list[_Request]) -> None:
+def _commit_group(connection: SqliteConnection, group: list[_Request]) -> None:
     """Each request under a savepoint, one commit for all; nobody hears of success before the commit."""
     group = [request for request in group if request.future.set_running_or_notify_cancel()]
     try:
@@ -109,7 +117,7 @@ def _commit_group(connection: sqlite3.Connection, group: list[_Request]) -> None
             request.future.set_result(value)
 
 
-def _run_in_savepoint(connection: sqlite3.Connection, work: Work[Any]) -> tuple[Any, BaseException | None]:
+def _run_in_savepoint(connection: SqliteConnection, work: Work[Any]) -> tuple[Any, BaseException | None]:
     connection.execute("SAVEPOINT request")
     try:
         value = work(connection)
@@ -143,26 +151,31 @@ def _explain(error: sqlite3.Error) -> JiffyError:
     return JiffyError("the store failed", why=str(error))
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=30)
-    connection.row_factory = sqlite3.Row
+def _connect(path: Path) -> SqliteConnection:
+    connection = sqlite3.connect(
+        path, isolation_level=None, check_same_thread=False, timeout=30, factory=SqliteConnection
+    )
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    return prepare(connection)
+
+
+def prepare(connection: SqliteConnection) -> SqliteConnection:
+    """As the rest of the store expects a connection."""
+    connection.row_factory = sqlite3.Row
+    connection.create_function("floor", 1, math.floor, deterministic=True)
     connection.execute("PRAGMA foreign_keys=ON")
     return connection
 
 
-def _migrate(path: Path) -> None:
-    connection = _connect(path)
-    try:
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        if version > len(MIGRATIONS):
-            raise UnsupportedError(
-                f"{path} was written by a newer jiffy",
-                why=f"its schema is {version}, this version knows {len(MIGRATIONS)}",
-                hint="upgrade jiffy, or use another data directory",
-            )
-        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-            connection.executescript(f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;")
-    finally:
-        connection.close()
+def migrate(connection: SqliteConnection, path: Path) -> None:
+    """Bring the schema up to date."""
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if version > len(MIGRATIONS):
+        raise UnsupportedError(
+            f"{path} was written by a newer jiffy",
+            why=f"its schema is {version}, this version knows {len(MIGRATIONS)}",
+            hint="upgrade jiffy, or use another data directory",
+        )
+    for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.executescript(f"BEGIN; {script}; PRAGMA user_version={number}; COMMIT;")

@@ -1,0 +1,105 @@
+"""The containers of one function, as the scheduler sees them. Times are seconds of the scheduler's clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from jiffy.core.autoscaler import NO_DEMAND, Demand, Limits, Pace, Supply, containers_to_start
+from jiffy.core.placement import Need, Wish
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a function's definition asks for. Times in seconds; limits of 0 mean none."""
+
+    limits: Limits
+    need: Need
+    scaledown_window: float
+    timeout: float
+    startup_timeout: float
+    memory_limit_bytes: int = 0
+    cpu_limit_millis: int = 0
+
+
+@dataclass(slots=True)
+class Container:
+    """A container from the order to launch it until its end. `running`: input id -> when its time is up, in the order in
+    which they were taken. `restored`: an earlier server launched it, and may have died before it sent the order."""
+
+    task_id: str
+    function_id: str
+    app_id: str
+    worker_id: str
+    launched_at: float
+    restored: bool = False
+    started: bool = False
+    ready: bool = False
+    stopping: bool = False
+    broke_down: bool = False
+    idle_since: float | None = None
+    beat_at: float = 0.0
+    running: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def is_idle(self) -> bool:
+        return self.ready and not self.stopping and not self.running
+
+
+@dataclass(slots=True)
+class Pool:
+    """`missing`: containers that are wanted and could not be launched yet, `refusal` says why. `counting`: the demand is
+    being counted, `stale`: what was counted may have changed meanwhile. `closed`: its app has stopped."""
+
+    function_id: str
+    app_id: str
+    settings: Settings
+    wish: Wish
+    containers: dict[str, Container] = field(default_factory=dict)
+    pace: Pace = field(default_factory=Pace)
+    demand: Demand = NO_DEMAND
+    missing: int = 0
+    refusal: str = ""
+    refused_since: float | None = None
+    failed_starts: int = 0
+    not_before: float = 0.0
+    counting: bool = False
+    stale: bool = False
+    closed: bool = False
+    peak_cpu_millis: int = 0
+    peak_memory_bytes: int = 0
+
+    def supply(self) -> Supply:
+        live = [container for container in self.containers.values() if not container.stopping]
+        ready = sum(container.ready for container in live)
+        return Supply(ready=ready, starting=len(live) - ready)
+
+    def lacking(self, now: float) -> int:
+        """Containers to launch now; those that are on their way out count for the maximum too."""
+        if self.closed:
+            return 0
+        wanted = containers_to_start(self.demand, self.supply(), self.settings.limits, self.pace, now)
+        return max(0, min(wanted, self.settings.limits.maximum - len(self.containers)))
+
+    def need(self) -> Need:
+        """What a container will take, as far as past ones tell; never more memory than it may have."""
+        asked = self.settings.need
+        peak = min(self.peak_memory_bytes, self.settings.memory_limit_bytes or self.peak_memory_bytes)
+        return replace(
+            asked, memory_bytes=max(asked.memory_bytes, peak), cpu_expected=max(asked.cpu_millis, self.peak_cpu_millis)
+        )
+
+    def note_usage(self, cpu_millis: int, memory_bytes: int) -> None:
+        self.peak_cpu_millis = _follow(self.peak_cpu_millis, cpu_millis)
+        self.peak_memory_bytes = _follow(self.peak_memory_bytes, memory_bytes)
+
+    def may_spare_one(self) -> bool:
+        """Whether an idle container can end without going below what is kept."""
+        kept = self.settings.limits.minimum
+        if self.demand.waiting or any(container.running for container in self.containers.values()):
+            kept += self.settings.limits.buffer
+        return not self.demand.waiting and self.supply().total > kept
+
+
+def _follow(peak: int, value: int) -> int:
+    """Up at once, down slowly: a hundredth of the way with each report."""
+    return max(value, peak - (peak - value) // 100)

@@ -1,0 +1,225 @@
+"""A small world that runs jiffy's own server code for a simulated minute, with everything that can go wrong, and checks
+that its promises hold all the time and that all work ends once nothing goes wrong any more."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from random import Random
+from typing import Any
+from unittest import mock
+
+from modal_proto import api_pb2
+
+from jiffy.server.caller import Caller
+from jiffy.store.functions import StoredFunction
+from jiffy.store.stores import make_stores
+from tests.sim.clients import SimClient
+from tests.sim.ground import Ground, ServerDatabase
+from tests.sim.loop import run
+from tests.sim.network import Network, UnreachableError
+from tests.sim.servers import PLACE, SimServer
+from tests.sim.workers import CPU_MILLIS, MEMORY_BYTES, SimContainer, SimWorker
+
+TROUBLE_SECONDS = 45.0
+BOUND_SECONDS = 200.0
+"""All work ends so long after the last fault: it may take a heartbeat's grace, retries, a scaledown window."""
+
+_PATIENCE = 4.0
+
+
+class World:
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.trace: list[str] = []
+        self.network = Network(Random(self.random.random()))
+        self.ground = Ground(self._check)
+        self.server: SimServer | None = None
+        self.workers: list[SimWorker] = []
+        self.containers: dict[str, SimContainer] = {}
+        self.misfortune = 0.0
+        self._store_fails = 0.0
+        self._limits: dict[str, api_pb2.AutoscalerSettings] = {}
+        self._last_output = 0
+
+    def note(self, what: str) -> None:
+        self.trace.append(f"{asyncio.get_running_loop().time() - 1000:9.3f} {what}")
+
+    async def ask(self, place: str, name: str, request: Any, caller: Caller) -> Any:
+        server = self.server
+        if server is None or not server.is_ready:
+            await asyncio.sleep(0.05)
+            raise UnreachableError("no server")
+        return await self.network.ask(place, PLACE, lambda: server.answer(name, request, caller), server.died)
+
+    async def put_function(self, function: StoredFunction) -> None:
+        definition = api_pb2.Function.FromString(function.definition or b"")
+        self._limits[function.function_id] = definition.autoscaler_settings
+        stores = make_stores(ServerDatabase(self.ground, self.random, lambda: True, lambda: False))
+        await stores.functions.put(function)
+
+    # The course of things
+
+    async def live(self) -> None:
+        await self._start_server()
+        self.workers = [SimWorker(self, f"host-{number}") for number in range(self.random.randint(1, 3))]
+        clients = [SimClient(self, number) for number in range(self.random.randint(1, 3))]
+        running = [asyncio.get_running_loop().create_task(client.run()) for client in clients]
+        try:
+            await self._make_trouble()
+            await self._settle(running)
+            self._check_end()
+        finally:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _settle(self, running: list[asyncio.Task[None]]) -> None:
+        """Nothing goes wrong from here on; everybody must come to an end."""
+        self.network.heal()
+        self.misfortune = self._store_fails = 0.0
+        deadline = asyncio.get_running_loop().time() + BOUND_SECONDS
+        while any(not client.done() for client in running):
+            failed = next((client for client in running if client.done() and client.exception()), None)
+            if failed is not None:
+                failed.result()
+            self._check_no_container_waits_beside_work()
+            unfinished = self.ground.rows("SELECT input_id, task_id FROM inputs WHERE finished_at IS NULL")
+            assert asyncio.get_running_loop().time() < deadline, (
+                f"work never ends: {[tuple(row) for row in unfinished]}"
+            )
+            await asyncio.sleep(0.5)
+        for client in running:
+            client.result()
+        while self.ground.rows("SELECT task_id FROM tasks WHERE ended_at IS NULL"):
+            live = self.ground.rows("SELECT task_id, worker_id FROM tasks WHERE ended_at IS NULL")
+            assert asyncio.get_running_loop().time() < deadline, f"containers never end: {[tuple(row) for row in live]}"
+            await asyncio.sleep(0.5)
+        await asyncio.sleep(15)
+
+    async def _make_trouble(self) -> None:
+        loop, random = asyncio.get_running_loop(), self.random
+        end = loop.time() + TROUBLE_SECONDS
+        self.misfortune = random.choice((0.0, 0.02, 0.2))
+        self._store_fails = random.choice((0.0, 0.0, 0.01))
+        every = random.choice((2.0, 5.0, 15.0))
+        while (left := end - loop.time()) > 0:
+            await asyncio.sleep(min(left, random.expovariate(1 / every)))
+            await random.choice(
+                (self._kill_server, self._kill_worker, self._pause_worker, self._kill_container, self._part)
+            )()
+
+    async def _start_server(self) -> None:
+        self.server = SimServer(self.ground, Random(self.random.random()), self._does_store_fail)
+        self.note("server starts")
+        await self.server.start()
+
+    async def _kill_server(self) -> None:
+        assert self.server is not None
+        self.note("server is killed")
+        self.server.kill()
+        await asyncio.sleep(self.random.choice((0.1, 1.0, 4.0)))
+        await self._start_server()
+
+    async def _kill_worker(self) -> None:
+        worker = self.random.choice(self.workers)
+        if not worker.is_paused:
+            worker.kill()
+
+    async def _pause_worker(self) -> None:
+        self.random.choice(self.workers).pause(self.random.choice((1.0, 5.0, 12.0, 20.0)))
+
+    async def _kill_container(self) -> None:
+        if self.containers:
+            container = self.containers[self.random.choice(sorted(self.containers))]
+            self.note(f"{container.task_id} is killed")
+            container.die()
+
+    async def _part(self) -> None:
+        worker = self.random.choice(self.workers)
+        self.note(f"{worker.place} is cut off")
+        self.network.part(worker.place, PLACE)
+        seconds = self.random.choice((1.0, 5.0, 15.0))
+        asyncio.get_running_loop().call_later(seconds, self.network.join, worker.place, PLACE)
+
+    def _does_store_fail(self) -> bool:
+        return bool(self._store_fails) and self.random.random() < self._store_fails
+
+    # What must hold
+
+    def _check(self) -> None:
+        """After each commit."""
+        self._check_limits()
+        self._check_outputs()
+        if self.server is not None and not self.server.died.is_set():
+            self._check_room()
+
+    def _check_limits(self) -> None:
+        live = self.ground.rows("SELECT function_id, count(*) AS live FROM tasks WHERE ended_at IS NULL GROUP BY 1")
+        for row in live:
+            most = self._limits[row["function_id"]].max_containers
+            assert row["live"] <= most, f"{row['function_id']} has {row['live']} containers of {most}"
+
+    def _check_outputs(self) -> None:
+        """Each is of the container that held the input."""
+        query = """SELECT outputs.position, outputs.body, inputs.task_id, inputs.finished_at, inputs.input_id
+            FROM outputs JOIN inputs USING (input_id) WHERE outputs.position>?"""
+        for row in self.ground.rows(query, self._last_output):
+            self._last_output = max(self._last_output, row["position"])
+            output = api_pb2.FunctionGetOutputsItem.FromString(row["body"])
+            assert row["finished_at"] is not None, f"{row['input_id']} has an output and is not finished"
+            assert output.task_id == (row["task_id"] or ""), (
+                f"{output.task_id} recorded the output of {row['input_id']}, which {row['task_id']} holds"
+            )
+
+    def _check_room(self) -> None:
+        assert self.server is not None
+        taken: dict[str, list[int]] = {}
+        for _, worker_id, need in self.server.scheduler.reservations():
+            sums = taken.setdefault(worker_id, [0, 0])
+            sums[0] += need.cpu_millis
+            sums[1] += need.memory_bytes
+        for worker_id, (cpu_millis, memory_bytes) in taken.items():
+            assert cpu_millis <= CPU_MILLIS and memory_bytes <= MEMORY_BYTES, f"{worker_id} has too much reserved"
+
+    def _check_no_container_waits_beside_work(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for container in self.containers.values():
+            if container.waits_since is None or now - container.waits_since < _PATIENCE or container.is_stopping:
+                continue
+            waiting = self.ground.rows(
+                """SELECT input_id FROM inputs WHERE function_id=? AND task_id IS NULL AND finished_at IS NULL
+                AND created_at<?""",
+                container.function_id,
+                time.time() - _PATIENCE,
+            )
+            assert not waiting, f"{container.task_id} waits while {waiting[0]['input_id']} does"
+
+    def _check_end(self) -> None:
+        unfinished = self.ground.rows("SELECT input_id FROM inputs WHERE finished_at IS NULL")
+        assert not unfinished, f"{len(unfinished)} inputs never ended"
+        lost = self.ground.rows("SELECT input_id FROM inputs WHERE input_id NOT IN (SELECT input_id FROM outputs)")
+        assert not lost, f"{len(lost)} inputs have no output"
+        assert not self.containers, f"containers are left: {sorted(self.containers)}"
+
+
+def simulate(seed: int) -> World:
+    """One run; raises AssertionError with what did not hold. The same seed gives the same run."""
+    world: World | None = None
+
+    async def main() -> None:
+        nonlocal world
+        world = World(seed)
+        numbers = Random(seed + 1)
+        with mock.patch.object(secrets, "randbits", numbers.getrandbits):
+            try:
+                await world.live()
+            except AssertionError as error:
+                error.add_note("\n".join(world.trace[-60:]))
+                raise
+
+    run(main)
+    assert world is not None
+    return world
