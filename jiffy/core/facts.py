@@ -155,6 +155,13 @@ class ContainerEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerSettled:
+    """Its end is recorded, and the inputs that it held are with others or done."""
+
+    task_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """Something may be due."""
 
@@ -178,5 +185,6 @@ Fact = (
     | ContainerBrokeDown
     | ContainerUnwanted
     | ContainerEnded
+    | ContainerSettled
     | TimePassed
 )

@@ -23,8 +23,9 @@ class Settings:
 
 @dataclass(slots=True)
 class Container:
-    """A container from the order to launch it until its end. `running`: input id -> when its time is up, in the order in
-    which they were taken. `restored`: an earlier server launched it, and may have died before it sent the order."""
+    """A container from the order to launch it until its end is recorded. `running`: input id -> when its time is up, in the
+    order in which they were taken. `restored`: an earlier server launched it, and may have died before it sent the order.
+    `ended`: it is gone, which is being recorded."""
 
     task_id: str
     function_id: str
@@ -36,6 +37,7 @@ class Container:
     ready: bool = False
     stopping: bool = False
     broke_down: bool = False
+    ended: bool = False
     idle_since: float | None = None
     beat_at: float = 0.0
     running: dict[str, float] = field(default_factory=dict)
@@ -87,6 +89,15 @@ class Pool:
         return replace(
             asked, memory_bytes=max(asked.memory_bytes, peak), cpu_expected=max(asked.cpu_millis, self.peak_cpu_millis)
         )
+
+    def note_taken(self, count: int) -> None:
+        """Between two countings, what is known is followed."""
+        self.demand = replace(
+            self.demand, waiting=max(0, self.demand.waiting - count), running=self.demand.running + count
+        )
+
+    def note_done(self, count: int) -> None:
+        self.demand = replace(self.demand, running=max(0, self.demand.running - count))
 
     def note_usage(self, cpu_millis: int, memory_bytes: int) -> None:
         self.peak_cpu_millis = _follow(self.peak_cpu_millis, cpu_millis)

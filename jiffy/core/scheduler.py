@@ -66,7 +66,8 @@ class Scheduler:
             facts.ContainerBeat: self._note_beat,
             facts.ContainerBrokeDown: self._note_breakdown,
             facts.ContainerUnwanted: self._dismiss,
-            facts.ContainerEnded: self._bury,
+            facts.ContainerEnded: self._note_end,
+            facts.ContainerSettled: self._bury,
             facts.TimePassed: self._ring,
         }
 
@@ -87,10 +88,12 @@ class Scheduler:
         return self._pools.get(function_id)
 
     def find_container(self, task_id: str) -> Container | None:
-        return self._containers.get(task_id)
+        """One that has not ended."""
+        container = self._containers.get(task_id)
+        return None if container is None or container.ended else container
 
     def containers(self) -> Collection[Container]:
-        """All that live."""
+        """All whose end is not recorded."""
         return self._containers.values()
 
     def containers_of(self, app_id: str) -> list[Container]:
@@ -288,11 +291,11 @@ class Scheduler:
             self._watch_heart(container)
 
     def _note_started(self, fact: facts.ContainerStarted) -> None:
-        if (container := self._containers.get(fact.task_id)) is not None:
+        if (container := self.find_container(fact.task_id)) is not None:
             container.started = True
 
     def _note_asking(self, fact: facts.ContainerAsked) -> None:
-        container = self._containers.get(fact.task_id)
+        container = self.find_container(fact.task_id)
         if container is None:
             return
         if not container.running and container.idle_since is None:
@@ -309,7 +312,7 @@ class Scheduler:
         self._count(pool)
 
     def _note_taken(self, fact: facts.InputsTaken) -> None:
-        if (container := self._containers.get(fact.task_id)) is not None:
+        if (container := self.find_container(fact.task_id)) is not None:
             self._run(container, fact.deadlines)
 
     def _run(self, container: Container, deadlines: dict[str, float]) -> None:
@@ -317,40 +320,47 @@ class Scheduler:
             return
         was_idle = not container.running
         container.idle_since = None
+        self._pools[container.function_id].note_taken(len(deadlines))
         container.running.update(deadlines)
         if was_idle:
             self._alarms.set(("deadline", container.task_id), min(container.running.values()))
 
     def _note_ended_inputs(self, fact: facts.InputsEnded) -> None:
-        container = self._containers.get(fact.task_id)
+        container = self.find_container(fact.task_id)
         if container is None:
             return
         for input_id in fact.input_ids:
             container.running.pop(input_id, None)
         if not container.running:
             container.idle_since = self._now
+        pool = self._pools[container.function_id]
+        pool.note_done(len(fact.input_ids))
         if fact.seconds:
-            self._pools[container.function_id].pace.note_inputs(fact.seconds, len(fact.input_ids))
+            pool.pace.note_inputs(fact.seconds, len(fact.input_ids))
 
     def _note_beat(self, fact: facts.ContainerBeat) -> None:
-        if (container := self._containers.get(fact.task_id)) is not None:
+        if (container := self.find_container(fact.task_id)) is not None:
             container.beat_at = self._now
 
     def _watch_heart(self, container: Container) -> None:
         self._alarms.set(("heart", container.task_id), container.beat_at + HEARTBEAT_GRACE)
 
     def _note_breakdown(self, fact: facts.ContainerBrokeDown) -> None:
-        if (container := self._containers.get(fact.task_id)) is not None:
+        if (container := self.find_container(fact.task_id)) is not None:
             container.broke_down = True
 
     def _dismiss(self, fact: facts.ContainerUnwanted) -> None:
-        if (container := self._containers.get(fact.task_id)) is not None:
+        if (container := self.find_container(fact.task_id)) is not None:
             self._end(container, fact.reason)
 
     def _spare(self, fact: facts.ContainerRested) -> None:
-        container = self._containers.get(fact.task_id)
-        if container is not None and container.is_idle and self._can_go(container):
+        container = self.find_container(fact.task_id)
+        if container is None or not container.is_idle:
+            return
+        if self._can_go(container):
             self._retire(container, "nothing was there for it to do")
+        elif self._pools[container.function_id].demand.waiting:
+            self._count(self._pools[container.function_id])
 
     def _end(self, container: Container, reason: str) -> None:
         """One that waits is told by an answer, one that works by a signal. One that is not ready has nothing to end in good
@@ -367,20 +377,25 @@ class Scheduler:
         self._orders.append(orders.Retire(container.task_id, reason))
         self._alarms.set(("insist", container.task_id), self._now + STOP_GRACE)
 
-    def _bury(self, fact: facts.ContainerEnded) -> None:
-        container = self._containers.pop(fact.task_id, None)
+    def _note_end(self, fact: facts.ContainerEnded) -> None:
+        """What it was given goes to others once that is recorded."""
+        container = self.find_container(fact.task_id)
         if container is None:
             return
-        pool = self._pools[container.function_id]
-        del pool.containers[container.task_id]
+        container.ended = container.stopping = True
         for kind in ("startup", "deadline", "heart", "insist"):
             self._alarms.cancel((kind, container.task_id))
+        self._orders.append(orders.Settle(container.task_id, fact.ended))
+        if not container.ready and not container.broke_down:
+            self._judge_failed_start(self._pools[container.function_id], fact.ended)
+
+    def _bury(self, fact: facts.ContainerSettled) -> None:
+        container = self._containers.pop(fact.task_id)
+        pool = self._pools[container.function_id]
+        del pool.containers[container.task_id]
         if (need := self._placement.need_of(container.task_id)) is not None:
             self._shares.take(pool.app_id, need, -1)
         self._placement.free(container.task_id)
-        self._orders.append(orders.Settle(container.task_id, fact.ended))
-        if not container.ready and not container.broke_down:
-            self._judge_failed_start(pool, fact.ended)
         self._count(pool)
         self._recount_short()
         self._forget_if_over(pool)
@@ -425,7 +440,7 @@ class Scheduler:
         self._placement.put(fact.room)
         self._watch_worker(fact.room.worker_id)
         for task_id, (cpu_millis, memory_bytes) in fact.usage.items():
-            if (container := self._containers.get(task_id)) is not None:
+            if (container := self.find_container(task_id)) is not None:
                 self._pools[container.function_id].note_usage(cpu_millis, memory_bytes)
 
     def _miss(self, fact: facts.WorkerDisconnected) -> None:
@@ -451,7 +466,7 @@ class Scheduler:
             self._lose(container)
 
     def _lose(self, container: Container) -> None:
-        self._bury(facts.ContainerEnded(container.task_id, Ended(ExitReason.LOST, 0, "its worker is gone", 0)))
+        self._note_end(facts.ContainerEnded(container.task_id, Ended(ExitReason.LOST, 0, "its worker is gone", 0)))
 
     # Time
 

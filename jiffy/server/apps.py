@@ -97,6 +97,7 @@ class Apps:
             await asyncio.sleep(WATCH_SECONDS)
             try:
                 await self._stop_abandoned()
+                await self._scheduler.stop_strays()
             except JiffyError as error:
                 logger.error("looking after apps failed: %s", error)
 

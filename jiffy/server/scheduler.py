@@ -143,8 +143,15 @@ class Scheduler:
 
     async def stop_app(self, app_id: str, reason: str) -> None:
         """End an app's work: unfinished inputs are recorded as terminated, containers end."""
-        await self._terminate(await self._stores.calls.unfinished_of_app(app_id), reason)
         self.tell(facts.AppStopped(app_id, reason))
+        await self._terminate(await self._stores.calls.unfinished_of_app(app_id), reason)
+
+    async def stop_strays(self) -> None:
+        """Finish what was begun when an app was stopped, and the store failed or the server died."""
+        for app_id in dict.fromkeys(container.app_id for container in self._core.containers()):
+            if (await self._stores.apps.get(app_id)).stopped_at is not None:
+                self.tell(facts.AppStopped(app_id, "its app was stopped"))
+        await self._terminate(await self._stores.calls.abandoned(), "its call was cancelled, or its app stopped")
 
     async def cancel_call(self, call_id: str, *, terminate_containers: bool) -> None:
         """Record what is unfinished as terminated, and tell the containers that run it."""
@@ -289,6 +296,7 @@ class Scheduler:
         self._ring(settled.calls)
         for function_id, count in settled.requeued.items():
             self._queues.call(function_id, count)
+        self.tell(facts.ContainerSettled(order.task_id))
         if settled.app_id:
             self._bells.ring(settled.app_id)
 
@@ -341,10 +349,7 @@ class Scheduler:
             self.tell(
                 facts.ContainerRestored(stored.task_id, stored.function_id, stored.worker_id, is_ready, deadlines)
             )
-        for app in dict.fromkeys(container.app_id for container in self._core.containers()):
-            if (await self._stores.apps.get(app)).stopped_at is not None:
-                self.tell(facts.AppStopped(app, "its app was stopped"))
-        await self._terminate(await self._stores.calls.abandoned(), "its call was cancelled, or its app stopped")
+        await self.stop_strays()
         for function_id in await self._stores.calls.functions_with_pending():
             await self.add_demand(function_id, 0)
 

@@ -20,11 +20,12 @@ from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import Event, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe, read_event
 from jiffy.core.placement import Room
-from jiffy.errors import InvalidError
+from jiffy.errors import InvalidError, JiffyError
 
 logger = logging.getLogger(__name__)
 
 _CLOSE_SECONDS: Final = 1.0
+_RETRY_SECONDS: Final = 1.0
 
 
 class Listener(Protocol):
@@ -171,9 +172,18 @@ class Workers:
             group = [first]
             while not waiting.empty() and (event := waiting.get_nowait()) is not None:
                 group.append(event)
-            if self.listener is not None:
-                await self.listener.events_arrived(worker.hello.worker_id, group)
+            await self._record(worker.hello.worker_id, group)
             worker.outbox.put_nowait(json.dumps({"acknowledged": group[-1][0]}))
+
+    async def _record(self, worker_id: str, group: Sequence[tuple[int, Event]]) -> None:
+        """A store that fails is asked again: the worker tells each event once in a connection."""
+        while self.listener is not None:
+            try:
+                await self.listener.events_arrived(worker_id, group)
+                return
+            except JiffyError as error:
+                logger.error("what worker %s tells is recorded later: %s", worker_id, error)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     def _part(self, worker: Worker, socket: Socket) -> None:
         if worker.socket is not socket:

@@ -47,8 +47,9 @@ class SimClient:
         """As FunctionCreate would store it."""
         random = self.world.random
         function_id = f"fu-{self.name}-{number}"
+        kept = random.choice((0, 0, 0, 1))
         scaler = api_pb2.AutoscalerSettings(
-            min_containers=random.choice((0, 0, 0, 1)),
+            min_containers=kept,
             max_containers=random.randint(1, 4),
             buffer_containers=random.choice((0, 0, 1)),
             scaledown_window=random.randint(2, 8),
@@ -59,7 +60,8 @@ class SimClient:
             timeout_secs=random.choice((4, 30, 60)),
             startup_timeout_secs=20,
             resources=api_pb2.Resources(
-                milli_cpu=random.choice((125, 1000)), memory_mb=random.choice((128, 1024, 3000))
+                milli_cpu=125 if kept else random.choice((125, 1000)),
+                memory_mb=128 if kept else random.choice((128, 1024, 3000)),
             ),
         )
         stored = StoredFunction(function_id, self.app_id, f"f{number}", b"", definition.SerializeToString())

@@ -35,10 +35,12 @@ class SimWorker:
         self.world = world
         self.place = place
         self.is_paused = False
+        self.is_dead = False
         self._run: asyncio.Task[None] | None = None
         self._begin()
 
     def _begin(self) -> None:
+        self.is_dead = False
         self.worker_id = random_id("wo")
         self.outbox = Outbox()
         self.containers: dict[str, SimContainer] = {}
@@ -49,6 +51,9 @@ class SimWorker:
 
     def kill(self) -> None:
         """With all of its containers; another process begins after a while."""
+        if self.is_dead or self.is_paused:
+            return
+        self.is_dead = True
         self.world.note(f"{self.place}: {self.worker_id} is killed")
         self._end()
         if self._socket is not None:
@@ -63,7 +68,7 @@ class SimWorker:
 
     def pause(self, seconds: float) -> None:
         """As by SIGSTOP: it hears and says nothing, while its containers go on."""
-        if self.is_paused:
+        if self.is_paused or self.is_dead:
             return
         self.world.note(f"{self.place}: paused for {seconds:.1f} s")
         self.is_paused = True
@@ -128,6 +133,7 @@ class SimWorker:
             await asyncio.sleep(2)
 
     def _obey(self, action: Action) -> None:
+        self.world.note(f"{self.place}: {type(action).__name__} {action.task_id}")
         match action:
             case LaunchContainer() if action.task_id not in self.known:
                 self.known.add(action.task_id)
@@ -188,6 +194,7 @@ class SimContainer:
         if self.worker.containers.get(self.task_id) is self:
             self.vanish()
             reason = ExitReason.STOPPED if self._stop is not None else reason
+            self.world.note(f"{self.task_id} ends: {reason} {code}")
             self.worker.tell(ContainerExited(self.task_id, code, reason, "", time.time()))
 
     async def _live(self) -> None:

@@ -26,7 +26,8 @@ TROUBLE_SECONDS = 45.0
 BOUND_SECONDS = 200.0
 """All work ends so long after the last fault: it may take a heartbeat's grace, retries, a scaledown window."""
 
-_PATIENCE = 4.0
+_PATIENCE = 8.0
+"""Longer than it takes a request to be given up that was lost before."""
 
 
 class World:
@@ -42,6 +43,8 @@ class World:
         self._store_fails = 0.0
         self._limits: dict[str, api_pb2.AutoscalerSettings] = {}
         self._last_output = 0
+        self._calm_since = 0.0
+        self._violated: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def note(self, what: str) -> None:
         self.trace.append(f"{asyncio.get_running_loop().time() - 1000:9.3f} {what}")
@@ -62,25 +65,32 @@ class World:
     # The course of things
 
     async def live(self) -> None:
-        await self._start_server()
-        self.workers = [SimWorker(self, f"host-{number}") for number in range(self.random.randint(1, 3))]
-        clients = [SimClient(self, number) for number in range(self.random.randint(1, 3))]
-        running = [asyncio.get_running_loop().create_task(client.run()) for client in clients]
+        """To the end, or until something does not hold."""
+        course = asyncio.get_running_loop().create_task(self._run_its_course())
         try:
-            await self._make_trouble()
-            await self._settle(running)
-            self._check_end()
+            await asyncio.wait({course, self._violated}, return_when=asyncio.FIRST_COMPLETED)
+            (self._violated if self._violated.done() else course).result()
         finally:
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
+    async def _run_its_course(self) -> None:
+        await self._start_server()
+        self.workers = [SimWorker(self, f"host-{number}") for number in range(self.random.randint(1, 3))]
+        clients = [SimClient(self, number) for number in range(self.random.randint(1, 3))]
+        running = [asyncio.get_running_loop().create_task(client.run()) for client in clients]
+        await self._make_trouble()
+        await self._settle(running)
+        self._check_end()
+
     async def _settle(self, running: list[asyncio.Task[None]]) -> None:
         """Nothing goes wrong from here on; everybody must come to an end."""
         self.network.heal()
         self.misfortune = self._store_fails = 0.0
-        deadline = asyncio.get_running_loop().time() + BOUND_SECONDS
+        self._calm_since = asyncio.get_running_loop().time()
+        deadline = self._calm_since + BOUND_SECONDS
         while any(not client.done() for client in running):
             failed = next((client for client in running if client.done() and client.exception()), None)
             if failed is not None:
@@ -120,13 +130,12 @@ class World:
         assert self.server is not None
         self.note("server is killed")
         self.server.kill()
+        self.server = None
         await asyncio.sleep(self.random.choice((0.1, 1.0, 4.0)))
         await self._start_server()
 
     async def _kill_worker(self) -> None:
-        worker = self.random.choice(self.workers)
-        if not worker.is_paused:
-            worker.kill()
+        self.random.choice(self.workers).kill()
 
     async def _pause_worker(self) -> None:
         self.random.choice(self.workers).pause(self.random.choice((1.0, 5.0, 12.0, 20.0)))
@@ -151,10 +160,14 @@ class World:
 
     def _check(self) -> None:
         """After each commit."""
-        self._check_limits()
-        self._check_outputs()
-        if self.server is not None and not self.server.died.is_set():
-            self._check_room()
+        try:
+            self._check_limits()
+            self._check_outputs()
+            if self.server is not None:
+                self._check_room()
+        except AssertionError as error:
+            if not self._violated.done():
+                self._violated.set_exception(error)
 
     def _check_limits(self) -> None:
         live = self.ground.rows("SELECT function_id, count(*) AS live FROM tasks WHERE ended_at IS NULL GROUP BY 1")
@@ -187,7 +200,10 @@ class World:
     def _check_no_container_waits_beside_work(self) -> None:
         now = asyncio.get_running_loop().time()
         for container in self.containers.values():
-            if container.waits_since is None or now - container.waits_since < _PATIENCE or container.is_stopping:
+            if container.waits_since is None or now - max(container.waits_since, self._calm_since) < _PATIENCE:
+                continue
+            live = self.ground.rows("SELECT 1 FROM tasks WHERE task_id=? AND ended_at IS NULL", container.task_id)
+            if not live or container.is_stopping or container.worker.is_paused:
                 continue
             waiting = self.ground.rows(
                 """SELECT input_id FROM inputs WHERE function_id=? AND task_id IS NULL AND finished_at IS NULL
