@@ -411,14 +411,20 @@ class Scheduler:
     # Workers
 
     def _welcome(self, fact: facts.WorkerJoined) -> None:
-        """Containers that the worker does not know are lost, those that are not known here are stopped."""
+        """Containers that the worker does not know are lost, those that are not known here are stopped, and so are those
+        that were to end already: the order may not have reached it."""
         room, known = fact.room, set(fact.containers)
         self._placement.put(room)
         self._census.hear(room.worker_id, self._now)
         self._watch_worker(room.worker_id)
-        for container in list(self._containers.values()):
-            if container.worker_id == room.worker_id and container.task_id not in known and self._was_told(container):
+        for container in [
+            container for container in self._containers.values() if container.worker_id == room.worker_id
+        ]:
+            if container.task_id not in known and self._was_told(container):
                 self._lose(container)
+            elif container.stopping:
+                stop = orders.Stop(container.task_id, room.worker_id, "it was to end", STOP_GRACE)
+                self._orders.append(stop)
         for task_id in fact.containers:
             if task_id not in self._containers:
                 self._orders.append(orders.Stop(task_id, room.worker_id, "it was given up", 0.0))

@@ -98,6 +98,7 @@ class Apps:
             try:
                 await self._stop_abandoned()
                 await self._scheduler.stop_strays()
+                await self._scheduler.watch_claims()
             except JiffyError as error:
                 logger.error("looking after apps failed: %s", error)
 

@@ -29,16 +29,16 @@ class Bell:
 
 class Bells:
     def __init__(self) -> None:
-        self._listeners: dict[str, set[Bell]] = defaultdict(set)
+        self._listeners: dict[str, dict[Bell, None]] = defaultdict(dict)
 
     @contextmanager
     def listen(self, name: str) -> Iterator[Bell]:
         bell = Bell()
-        self._listeners[name].add(bell)
+        self._listeners[name][bell] = None
         try:
             yield bell
         finally:
-            self._listeners[name].discard(bell)
+            del self._listeners[name][bell]
             if not self._listeners[name]:
                 del self._listeners[name]
 

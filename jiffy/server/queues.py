@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
 from jiffy.core.line import Line
@@ -26,10 +26,28 @@ class Asking:
     is_stopping: Callable[[], bool]
 
 
+@dataclass(slots=True)
+class _Container:
+    """`key` is of its latest request, whose repetitions wait beside it; earlier ones are overtaken. `turns` wake those that
+    wait. `answered`: the keys under which inputs were given. A request that comes again, late, must get no others: its
+    answer may be heard by nobody."""
+
+    key: str = ""
+    turns: list[asyncio.Event] = field(default_factory=list)
+    answered: set[str] = field(default_factory=set)
+
+    def overtake(self, key: str) -> None:
+        if key != self.key:
+            self.key = key
+            for turn in self.turns:
+                turn.set()
+
+
 class Queues:
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
         self._lines: WeakValueDictionary[str, Line] = WeakValueDictionary()
+        self._containers: dict[str, _Container] = {}
 
     def call(self, function_id: str, count: int) -> None:
         """So many inputs arrived: have as many containers look."""
@@ -40,14 +58,36 @@ class Queues:
         if (line := self._lines.get(function_id)) is not None:
             line.call_all()
 
+    def forget(self, task_id: str) -> None:
+        """The container has ended."""
+        self._containers.pop(task_id, None)
+
     async def take(self, asking: Asking) -> list[Input] | None:
-        """Inputs once there are some; None when the container should end."""
+        """Inputs once there are some; none when the request was overtaken by another; None when the container should end."""
+        container = self._containers.setdefault(asking.task_id, _Container())
+        turn = asyncio.Event()
+        if asking.key not in container.answered:
+            container.overtake(asking.key)
+        container.turns.append(turn)
+        try:
+            inputs = await self._wait_in_line(asking, container, turn)
+        finally:
+            container.turns.remove(turn)
+        if inputs:
+            container.answered.add(asking.key)
+        return inputs
+
+    async def _wait_in_line(self, asking: Asking, container: _Container, turn: asyncio.Event) -> list[Input] | None:
         line = self._line(asking.function_id)
         owes_a_look = False
         try:
             while not asking.is_stopping():
                 has_looked = False
-                turn = asyncio.Event()
+                turn.clear()
+                if asking.key in container.answered:
+                    return await self._calls.claimed_under(asking.task_id, asking.key)
+                if asking.key != container.key:
+                    return []
                 ticket = line.join(turn.set)
                 try:
                     inputs = await self._calls.claim(asking.function_id, asking.task_id, asking.limit, asking.key)

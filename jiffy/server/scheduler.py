@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from modal_proto import api_pb2
@@ -37,6 +37,7 @@ from jiffy.store.stores import Stores
 logger = logging.getLogger(__name__)
 
 _RETRY_SECONDS: Final = 1.0
+_UNHEARD_SECONDS: Final = 10.0
 _INFORMATION: Final = api_pb2.FILE_DESCRIPTOR_INFO
 
 Prepare = Callable[[KnownFunction, str], Awaitable[LaunchContainer]]
@@ -122,8 +123,12 @@ class Scheduler:
         )
         inputs = await self._queues.take(asking)
         if inputs:
-            self.tell(facts.InputsTaken(task_id, _deadlines(inputs, function.settings.timeout)))
+            self._note_taken(inputs, function)
         return inputs
+
+    def _note_taken(self, inputs: Sequence[Input], function: KnownFunction) -> None:
+        if task_id := inputs[0].task_id:
+            self.tell(facts.InputsTaken(task_id, _deadlines(inputs, function.settings.timeout)))
 
     async def record_outputs(self, task_id: str, results: list[Result], seconds: float) -> None:
         """A container finished inputs, which ran for `seconds` on average. Results for inputs that it no longer holds are
@@ -152,6 +157,13 @@ class Scheduler:
             if (await self._stores.apps.get(app_id)).stopped_at is not None:
                 self.tell(facts.AppStopped(app_id, "its app was stopped"))
         await self._terminate(await self._stores.calls.abandoned(), "its call was cancelled, or its app stopped")
+
+    async def watch_claims(self) -> None:
+        """An input that was claimed when the store failed to say so has a deadline all the same."""
+        for entry in await self._stores.calls.claimed_before(time.time() - _UNHEARD_SECONDS):
+            container = None if entry.task_id is None else self._core.find_container(entry.task_id)
+            if container is not None and entry.input_id not in container.running:
+                self._note_taken([entry], await self.function(entry.function_id))
 
     async def cancel_call(self, call_id: str, *, terminate_containers: bool) -> None:
         """Record what is unfinished as terminated, and tell the containers that run it."""
@@ -292,6 +304,7 @@ class Scheduler:
         settled = await self._stores.calls.settle(order.task_id, reason, judge)
         self._connections.forget(order.task_id)
         self._cancelled.pop(order.task_id, None)
+        self._queues.forget(order.task_id)
         self._gave_output.discard(order.task_id)
         self._ring(settled.calls)
         for function_id, count in settled.requeued.items():

@@ -264,6 +264,16 @@ class Calls:
             "function_id=? AND task_id IS NULL AND finished_at IS NULL ORDER BY position", function_id
         )
 
+    async def claimed_under(self, task_id: str, key: str) -> list[Input]:
+        """What a task was given under a key and has not finished."""
+        return await self._inputs("task_id=? AND claim_key=? AND finished_at IS NULL ORDER BY position", task_id, key)
+
+    async def claimed_before(self, until: float) -> list[Input]:
+        """All that was claimed before then and is not finished."""
+        return await self._inputs(
+            "task_id IS NOT NULL AND finished_at IS NULL AND claimed_at<? ORDER BY position", until
+        )
+
     async def claimed(self, task_id: str) -> list[Input]:
         return await self._inputs("task_id=? AND finished_at IS NULL ORDER BY position", task_id)
 
