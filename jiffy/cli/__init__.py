@@ -19,6 +19,7 @@ _VERBS: Final = {
     "image": "Bring images to a server, show them, mount them.",
     "login": "Write a profile for the running server into the modal client's configuration.",
     "serve": "Run the server and a worker on this machine.",
+    "sim": "Run the server in simulated worlds where everything goes wrong.",
     "stop": "Stop the server and its worker.",
     "timeline": "Show where the time of the last start went.",
     "zone": "Serve a cache of objects that many hosts share.",

@@ -29,11 +29,13 @@ class Alarms(Generic[K]):
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> Iterator[K]:
-        """Those whose time has come, each taken away."""
+        """Those whose time has come, each taken away. One that is set meanwhile is for the next time."""
+        come = []
         while (first := self.next()) is not None and first <= now:
             _, _, key = heappop(self._heap)
             del self._times[key]
-            yield key
+            come.append(key)
+        yield from come
 
     def _drop_stale(self) -> None:
         while self._heap and self._times.get(self._heap[0][2]) != self._heap[0][0]:

@@ -33,10 +33,11 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Supply:
-    """Containers that take inputs, and containers that will."""
+    """Containers that take inputs, containers that will, and containers that are on their way out."""
 
     ready: int
     starting: int
+    ending: int = 0
 
     @property
     def total(self) -> int:
@@ -106,10 +107,12 @@ def containers_wanted(demand: Demand, limits: Limits, pace: Pace, now: float) ->
 
 
 def containers_to_start(demand: Demand, supply: Supply, limits: Limits, pace: Pace, now: float) -> int:
-    """How many to launch now. More follow when these are ready and inputs still wait."""
+    """How many to launch now. More follow when these are ready and inputs still wait. Those on their way out count for the
+    maximum too."""
     missing = containers_wanted(demand, limits, pace, now) - supply.total
-    urgent = limits.minimum - supply.total
-    return max(0, min(missing, max(urgent, _burst(demand, supply, pace) - supply.starting)))
+    allowed = limits.maximum - supply.total - supply.ending
+    at_once = max(limits.minimum - supply.total, _burst(demand, supply, pace) - supply.starting)
+    return max(0, min(missing, allowed, at_once))
 
 
 def _weight(pace: Pace) -> float:

@@ -73,14 +73,13 @@ class Pool:
     def supply(self) -> Supply:
         live = [container for container in self.containers.values() if not container.stopping]
         ready = sum(container.ready for container in live)
-        return Supply(ready=ready, starting=len(live) - ready)
+        return Supply(ready=ready, starting=len(live) - ready, ending=len(self.containers) - len(live))
 
     def lacking(self, now: float) -> int:
-        """Containers to launch now; those that are on their way out count for the maximum too."""
+        """Containers to launch now."""
         if self.closed:
             return 0
-        wanted = containers_to_start(self.demand, self.supply(), self.settings.limits, self.pace, now)
-        return max(0, min(wanted, self.settings.limits.maximum - len(self.containers)))
+        return containers_to_start(self.demand, self.supply(), self.settings.limits, self.pace, now)
 
     def need(self) -> Need:
         """What a container will take, as far as past ones tell; never more memory than it may have."""

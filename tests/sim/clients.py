@@ -35,7 +35,7 @@ class SimClient:
         functions = [await self._define(number) for number in range(random.randint(1, 2))]
         published = {f"f{number}": function_id for number, function_id in enumerate(functions)}
         await self._ask("app_publish", api_pb2.AppPublishRequest(app_id=self.app_id, function_ids=published))
-        calls = [self._call(random.choice(functions)) for _ in range(random.randint(1, 4))]
+        calls = [self._call(random.choice(functions)) for _ in range(random.randint(2, 6))]
         await asyncio.gather(*calls)
         await asyncio.sleep(random.choice((0, 0, 10)))
         await self._ask("app_client_disconnect", api_pb2.AppClientDisconnectRequest(app_id=self.app_id))
@@ -52,7 +52,7 @@ class SimClient:
             min_containers=kept,
             max_containers=random.randint(1, 4),
             buffer_containers=random.choice((0, 0, 1)),
-            scaledown_window=random.randint(2, 8),
+            scaledown_window=random.choice((1, 2, 4, 8, 30)),
         )
         definition = api_pb2.Function(
             function_name=f"f{number}",
@@ -70,7 +70,7 @@ class SimClient:
 
     async def _call(self, function_id: str) -> None:
         random = self.world.random
-        await asyncio.sleep(random.uniform(0, 20))
+        await asyncio.sleep(random.uniform(0, random.choice((20, 90))))
         bodies = [f"{_seconds(self.world):.3f}" for _ in range(random.choice((1, 1, 3, 8, 20)))]
         request = api_pb2.FunctionMapRequest(
             function_id=function_id,
@@ -80,7 +80,7 @@ class SimClient:
         made = await self._ask("function_map", request)
         call_id = made.function_call_id
         for first in range(1, len(bodies), 5):
-            await asyncio.sleep(random.expovariate(2))
+            await asyncio.sleep(random.choice((0, 0.001, 0.5, 1.1, 2.2)))
             put = api_pb2.FunctionPutInputsRequest(
                 function_id=function_id, function_call_id=call_id, inputs=_items(bodies[first : first + 5], first)
             )

@@ -49,11 +49,18 @@ class Ground:
 
 
 class ServerDatabase:
-    """A server's way to the ground. A server that was killed never hears from it again: it stands still where it was."""
+    """A server's way to the ground. A server that was killed never hears from it again: it stands still where it was.
+    `speed`: how many delays fit in a second, on average."""
 
     def __init__(
-        self, ground: Ground, random: Random, is_alive: Callable[[], bool], failing: Callable[[], bool]
+        self,
+        ground: Ground,
+        random: Random,
+        is_alive: Callable[[], bool] = lambda: True,
+        failing: Callable[[], bool] = lambda: False,
+        speed: float = 2000.0,
     ) -> None:
+        self._speed = speed
         self._ground = ground
         self._random = random
         self._is_alive = is_alive
@@ -80,6 +87,6 @@ class ServerDatabase:
     def close(self) -> None: ...
 
     async def _pass(self) -> None:
-        await asyncio.sleep(self._random.expovariate(2000))
+        await asyncio.sleep(self._random.expovariate(self._speed))
         if not self._is_alive():
             await asyncio.get_running_loop().create_future()

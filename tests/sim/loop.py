@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import selectors
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
+
+T = TypeVar("T")
 
 EPOCH = 1_700_000_000.0
 
@@ -50,7 +52,7 @@ def virtual_time(loop: VirtualLoop) -> Iterator[None]:
         yield
 
 
-def run(main: Any) -> Any:
+def run(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine function to its end, in virtual time."""
     loop = VirtualLoop()
     try:

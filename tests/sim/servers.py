@@ -41,11 +41,11 @@ class _NoProfiles:
 class SimServer:
     """From its start to its kill; `died` is set then."""
 
-    def __init__(self, ground: Ground, random: Random, failing: Callable[[], bool]) -> None:
+    def __init__(self, ground: Ground, random: Random, failing: Callable[[], bool], speed: float) -> None:
         self._random = random
         self.died = asyncio.Event()
         self.sockets: list[Socket] = []
-        stores = make_stores(ServerDatabase(ground, random, lambda: not self.died.is_set(), failing))
+        stores = make_stores(ServerDatabase(ground, random, lambda: not self.died.is_set(), failing, speed))
         bells, self.workers = Bells(), Workers()
         self.scheduler = Scheduler(stores, self.workers, self._prepare, bells)
         steps, profiles, builds = Steps(self.scheduler), cast(Profiles, _NoProfiles()), cast(Builds, _NoBuilds())
