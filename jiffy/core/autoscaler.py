@@ -1,7 +1,8 @@
 """How many containers a function should have.
 
 An input counts for the part of a start's time that it keeps a slot busy: a queue that the containers of now empty before
-another could be ready needs no other. Until it is known how long inputs run, each counts in full.
+another could be ready needs no other. Until it is known how long inputs run, each counts in full; and so it does when one
+has waited for much longer than a start takes, whatever was measured.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ burst is over before more could help. As many more as are ready, and twice as ma
 input has waited."""
 
 _MOST_DOUBLINGS: Final = 10
+_STARTS_TO_WAIT: Final = 4
 _SECONDS_TO_START: Final = 0.5
 _SMOOTHING: Final = 0.2
 _RATE_SECONDS: Final = 5.0
@@ -97,7 +99,7 @@ class Pace:
 def containers_wanted(demand: Demand, limits: Limits, pace: Pace, now: float) -> int:
     """Within the limits: for what runs, for what waits, and for what arrives meanwhile."""
     inputs = demand.running + demand.waiting
-    busy = inputs * _weight(pace)
+    busy = inputs * _weight(demand, pace)
     if pace.input_seconds is not None:
         busy = max(busy, min(inputs, pace.arrivals_per_second(now) * pace.input_seconds))
     needed = math.ceil(busy / limits.slots)
@@ -115,10 +117,11 @@ def containers_to_start(demand: Demand, supply: Supply, limits: Limits, pace: Pa
     return max(0, min(missing, allowed, at_once))
 
 
-def _weight(pace: Pace) -> float:
-    if pace.input_seconds is None:
+def _weight(demand: Demand, pace: Pace) -> float:
+    start = pace.start_seconds or _SECONDS_TO_START
+    if pace.input_seconds is None or demand.oldest_seconds > _STARTS_TO_WAIT * start:
         return 1.0
-    return min(1.0, pace.input_seconds / (pace.start_seconds or _SECONDS_TO_START))
+    return min(1.0, pace.input_seconds / start)
 
 
 def _burst(demand: Demand, supply: Supply, pace: Pace) -> int:

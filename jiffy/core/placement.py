@@ -119,6 +119,21 @@ class _Site:
         return score
 
 
+@dataclass(slots=True)
+class _Hold:
+    """Room that a group waits for: what is there already will leave, and what comes since must leave enough."""
+
+    worker_id: str
+    need: Need
+    since: dict[str, Need] = field(default_factory=dict)
+
+    def leaves_room(self, room: Room, need: Need) -> bool:
+        site = _Site(room)
+        for other in (self.need, *self.since.values()):
+            site.take(other, "", 1)
+        return site.fits(need)
+
+
 @dataclass(frozen=True, slots=True)
 class _Reservation:
     worker_id: str
@@ -134,7 +149,7 @@ class Placement:
         self._by_free: list[tuple[int, str]] = []
         self._holders: dict[str, dict[str, None]] = {}
         self._reserved: dict[str, _Reservation] = {}
-        self._held: dict[str, str] = {}
+        self._holds: dict[str, _Hold] = {}
         self._total = Need(0, 0)
         self._groups: Counter[str] = Counter()
 
@@ -159,7 +174,7 @@ class Placement:
         if (site := self._sites.pop(worker_id, None)) is not None:
             self._unlist(site)
             self._total = self._add_up()
-        self._held.pop(worker_id, None)
+        self._holds = {group: hold for group, hold in self._holds.items() if hold.worker_id != worker_id}
 
     def place(self, need: Need, wish: Wish = NO_WISH) -> str | Refusal:
         """The id of the best worker, or the reason why there is none."""
@@ -172,33 +187,40 @@ class Placement:
         """Take room for a container, also of a worker that is not connected yet."""
         self.free(task_id)
         self._reserved[task_id] = _Reservation(worker_id, need, group)
+        for hold in self._holds_on(worker_id):
+            hold.since[task_id] = need
         self._groups[group] += 1
         self._take(worker_id, need, group, 1)
 
     def free(self, task_id: str) -> None:
         if (reservation := self._reserved.pop(task_id, None)) is not None:
+            for hold in self._holds_on(reservation.worker_id):
+                hold.since.pop(task_id, None)
             self._groups[reservation.group] -= 1
             if not self._groups[reservation.group]:
                 del self._groups[reservation.group]
             self._take(reservation.worker_id, reservation.need, reservation.group, -1)
 
-    def hold(self, worker_id: str, group: str) -> None:
-        """Keep what becomes free there for one group."""
-        self._held[worker_id] = group
+    def hold(self, worker_id: str, group: str, need: Need) -> None:
+        """Keep so much of what becomes free there for one group."""
+        self._holds[group] = _Hold(worker_id, need)
 
-    def release(self, group: str) -> None:
-        """Hold nothing for a group any more."""
-        self._held = {worker_id: held for worker_id, held in self._held.items() if held != group}
+    def release(self, group: str) -> bool:
+        """Hold nothing for a group any more; whether something was."""
+        return self._holds.pop(group, None) is not None
 
     def is_held_for(self, group: str) -> bool:
-        return group in self._held.values()
+        return group in self._holds
+
+    def _holds_on(self, worker_id: str) -> list[_Hold]:
+        return [hold for hold in self._holds.values() if hold.worker_id == worker_id]
 
     def could_fit(self, need: Need, wish: Wish, freed: dict[str, Need]) -> list[str]:
         """Workers that would take it if so much were freed, those that need the least more of it first."""
         found = []
         for worker_id, site in self._sites.items():
             gain = freed.get(worker_id)
-            if gain is None or not self._may_use(worker_id, site, wish):
+            if gain is None or not self._may_use(worker_id, site, need, wish):
                 continue
             smaller = replace(
                 need,
@@ -213,10 +235,11 @@ class Placement:
 
     def emptiest_that_could(self, need: Need, wish: Wish) -> str | None:
         """Of the workers that would take it when empty, and that nobody holds, the one with the most free memory."""
+        held = {hold.worker_id for hold in self._holds.values()}
         could = [
             site
             for worker_id, site in self._sites.items()
-            if worker_id not in self._held and wish.labels <= site.room.labels and _Site(site.room).fits(need)
+            if worker_id not in held and wish.labels <= site.room.labels and _Site(site.room).fits(need)
         ]
         best = max(could, key=lambda site: (site.memory_free, site.room.worker_id), default=None)
         return None if best is None else best.room.worker_id
@@ -254,11 +277,16 @@ class Placement:
     def _usable(self, names: Iterable[str], need: Need, wish: Wish) -> Iterator[_Site]:
         for worker_id in names:
             site = self._sites[worker_id]
-            if site.fits(need) and self._may_use(worker_id, site, wish):
+            if site.fits(need) and self._may_use(worker_id, site, need, wish):
                 yield site
 
-    def _may_use(self, worker_id: str, site: _Site, wish: Wish) -> bool:
-        return self._held.get(worker_id, wish.group) == wish.group and wish.labels <= site.room.labels
+    def _may_use(self, worker_id: str, site: _Site, need: Need, wish: Wish) -> bool:
+        if not wish.labels <= site.room.labels:
+            return False
+        return all(
+            group == wish.group or hold.worker_id != worker_id or hold.leaves_room(site.room, need)
+            for group, hold in self._holds.items()
+        )
 
     def _take(self, worker_id: str, need: Need, group: str, sign: int) -> None:
         if (site := self._sites.get(worker_id)) is None:

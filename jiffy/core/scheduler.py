@@ -178,8 +178,12 @@ class Scheduler:
     def _satisfy(self, pool: Pool) -> None:
         pool.missing, pool.refusal, pool.refused_since = 0, "", None
         self._short.pop(pool.function_id, None)
-        self._placement.release(pool.function_id)
+        self._release_hold(pool)
+
+    def _release_hold(self, pool: Pool) -> None:
         self._alarms.cancel(("hold", pool.function_id))
+        if self._placement.release(pool.function_id):
+            self._recount_short()
 
     def _recount_short(self) -> None:
         for function_id in self._short:
@@ -259,15 +263,16 @@ class Scheduler:
         return self._pools[container.function_id].may_spare_one()
 
     def _hold_room(self, pool: Pool, need: Need) -> None:
-        """Small containers must not take for ever what a large one waits for: after a while a worker is held for it."""
+        """Small containers must not take for ever what a large one waits for: after a while room is held for it, unless its
+        function has another."""
         waited = self._now - (self._now if pool.refused_since is None else pool.refused_since)
         if waited < PATIENCE:
             self._alarms.set(("recount", pool.function_id), self._now + PATIENCE - waited)
             return
-        if self._placement.is_held_for(pool.function_id):
+        if pool.containers or self._placement.is_held_for(pool.function_id):
             return
         if (worker_id := self._placement.emptiest_that_could(need, pool.wish)) is not None:
-            self._placement.hold(worker_id, pool.function_id)
+            self._placement.hold(worker_id, pool.function_id, need)
             self._alarms.set(("hold", pool.function_id), self._now + HOLD_SECONDS)
 
     def _adopt(self, container: Container, pool: Pool, need: Need) -> None:
@@ -489,7 +494,7 @@ class Scheduler:
                     self._ring_container(kind, self._containers[key])
 
     def _give_up_hold(self, pool: Pool) -> None:
-        self._placement.release(pool.function_id)
+        self._release_hold(pool)
         pool.refused_since = self._now
         self._alarms.set(("recount", pool.function_id), self._now + PATIENCE)
 

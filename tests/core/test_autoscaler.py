@@ -64,6 +64,10 @@ def test_a_queue_that_is_empty_before_another_could_start_needs_no_other() -> No
     assert containers_to_start(Demand(200, 1), one, ONE_SLOT, measured(0.01), 0) == 4
 
 
+def test_a_queue_that_is_not_emptied_as_expected_gets_containers_all_the_same() -> None:
+    assert containers_wanted(Demand(20, 1, oldest_seconds=3.0), ONE_SLOT, measured(0.01), 0) == 21
+
+
 def test_what_arrives_all_the_time_counts_before_it_waits() -> None:
     pace = measured(0.2)
     for second in range(30):

@@ -96,12 +96,18 @@ def test_a_worker_needs_the_labels_that_are_asked_for() -> None:
     assert "labels zone=b" in refused(made.place(SMALL, Wish(labels=frozenset({"zone=b"})))).reason
 
 
-def test_a_held_worker_takes_only_whom_it_is_held_for() -> None:
-    made = placement(only=0)
-    made.hold("only", "fu-large")
+def test_a_held_worker_takes_others_only_as_far_as_they_leave_room() -> None:
+    made = placement(only=4)
+    large = Need(125, 6 * GIBIBYTE)
+    made.hold("only", "fu-large", large)
+    for number in range(2):
+        assert made.place(SMALL, Wish("fu-small")) == "only"
+        made.reserve("only", f"ta-{number}", SMALL, "fu-small")
+    assert isinstance(made.place(SMALL, Wish("fu-small")), Refusal), "2 of 8 GiB are left beside the large one"
+    made.free("ta-only")
     assert isinstance(made.place(SMALL, Wish("fu-small")), Refusal)
-    assert made.place(SMALL, Wish("fu-large")) == "only"
-    made.release("fu-large")
+    assert made.place(large, Wish("fu-large")) == "only"
+    assert made.release("fu-large")
     assert made.place(SMALL, Wish("fu-small")) == "only"
 
 

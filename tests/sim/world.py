@@ -29,6 +29,9 @@ BOUND_SECONDS = 200.0
 _PATIENCE = 8.0
 """Longer than it takes a request to be given up that was lost before."""
 
+_STARVING = 8.0
+"""Longer than it takes to count and to launch when the store is slow."""
+
 _PROMPTLY = 3.0
 """When nothing goes wrong, an input and a container that wait find each other in less."""
 
@@ -47,7 +50,9 @@ class World:
         self.misfortune = 0.0
         self._store_fails = 0.0
         self._store_speed = self.random.choice((2000.0, 2000.0, 50.0, 8.0))
-        self._limits: dict[str, api_pb2.AutoscalerSettings] = {}
+        self._scalers: dict[str, api_pb2.AutoscalerSettings] = {}
+        self._starving_since: dict[str, float] = {}
+        self._needs: dict[str, api_pb2.Resources] = {}
         self._last_output = 0
         self._calm_since = 0.0
         self._violated: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -64,7 +69,8 @@ class World:
 
     async def put_function(self, function: StoredFunction) -> None:
         definition = api_pb2.Function.FromString(function.definition or b"")
-        self._limits[function.function_id] = definition.autoscaler_settings
+        self._scalers[function.function_id] = definition.autoscaler_settings
+        self._needs[function.function_id] = definition.resources
         stores = make_stores(ServerDatabase(self.ground, self.random))
         await stores.functions.put(function)
 
@@ -102,6 +108,7 @@ class World:
             if failed is not None:
                 failed.result()
             self._check_no_container_waits_beside_work()
+            self._check_nobody_starves()
             unfinished = self.ground.rows("SELECT input_id, task_id FROM inputs WHERE finished_at IS NULL")
             assert asyncio.get_running_loop().time() < deadline, (
                 f"work never ends: {[tuple(row) for row in unfinished]}"
@@ -178,7 +185,7 @@ class World:
     def _check_limits(self) -> None:
         live = self.ground.rows("SELECT function_id, count(*) AS live FROM tasks WHERE ended_at IS NULL GROUP BY 1")
         for row in live:
-            most = self._limits[row["function_id"]].max_containers
+            most = self._scalers[row["function_id"]].max_containers
             assert row["live"] <= most, f"{row['function_id']} has {row['live']} containers of {most}"
 
     def _check_outputs(self) -> None:
@@ -218,6 +225,38 @@ class World:
                 time.time() - _PROMPTLY,
             )
             assert not waiting, f"{container.task_id} waits while {waiting[0]['input_id']} does"
+
+    def _check_nobody_starves(self) -> None:
+        """An input waits only where its function has all its containers, or where there is no room for another."""
+        now = asyncio.get_running_loop().time()
+        waiting = self.ground.rows(
+            """SELECT function_id, MIN(created_at) AS oldest FROM inputs WHERE task_id IS NULL AND finished_at IS NULL
+            GROUP BY function_id"""
+        )
+        starving = [
+            row["function_id"]
+            for row in waiting
+            if row["oldest"] < time.time() - _STARVING and self._could_have_another(row["function_id"])
+        ]
+        self._starving_since = {function_id: self._starving_since.get(function_id, now) for function_id in starving}
+        for function_id, since in self._starving_since.items():
+            assert now - since < _STARVING, f"{function_id} starves although there is room"
+
+    def _could_have_another(self, function_id: str) -> bool:
+        live = self.ground.rows("SELECT function_id, worker_id FROM tasks WHERE ended_at IS NULL")
+        if sum(row["function_id"] == function_id for row in live) >= self._scalers[function_id].max_containers:
+            return False
+        need = self._needs[function_id]
+        connected = {worker.hello.worker_id for worker in self.server.workers.connected()} if self.server else set()
+        for worker in self.workers:
+            if worker.is_paused or worker.worker_id not in connected:
+                continue
+            taken = [self._needs[row["function_id"]] for row in live if row["worker_id"] == worker.worker_id]
+            cpu_millis = need.milli_cpu + sum(other.milli_cpu for other in taken)
+            memory_mb = need.memory_mb + sum(other.memory_mb for other in taken)
+            if cpu_millis <= CPU_MILLIS and memory_mb * 2**20 <= MEMORY_BYTES:
+                return True
+        return False
 
     def _check_end(self) -> None:
         unfinished = self.ground.rows("SELECT input_id FROM inputs WHERE finished_at IS NULL")
