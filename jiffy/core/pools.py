@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from jiffy.core.autoscaler import NO_DEMAND, Demand, Limits, Pace, Supply, containers_to_start
 from jiffy.core.placement import Need, Wish
+
+
+_ASKS_AGAIN: Final = 5.0
+"""Seconds in which a container that is done asks for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +42,14 @@ class Container:
     ready: bool = False
     stopping: bool = False
     broke_down: bool = False
+    asks: bool = False
     ended: bool = False
     idle_since: float | None = None
     beat_at: float = 0.0
     running: dict[str, float] = field(default_factory=dict)
+
+    def hangs(self, now: float) -> bool:
+        return self.is_idle and not self.asks and self.idle_since is not None and now - self.idle_since > _ASKS_AGAIN
 
     @property
     def is_idle(self) -> bool:
@@ -70,16 +79,23 @@ class Pool:
     peak_cpu_millis: int = 0
     peak_memory_bytes: int = 0
 
-    def supply(self) -> Supply:
-        live = [container for container in self.containers.values() if not container.stopping]
+    def supply(self, now: float) -> Supply:
+        """One that has nothing to do and does not ask for more hangs; it will be found out, and does not count until then."""
+        live = [
+            container for container in self.containers.values() if not container.stopping and not container.hangs(now)
+        ]
         ready = sum(container.ready for container in live)
         return Supply(ready=ready, starting=len(live) - ready, ending=len(self.containers) - len(live))
+
+    def running(self) -> int:
+        """Inputs that keep containers busy, also those that are not wanted any more."""
+        return sum(len(container.running) for container in self.containers.values())
 
     def lacking(self, now: float) -> int:
         """Containers to launch now."""
         if self.closed:
             return 0
-        return containers_to_start(self.demand, self.supply(), self.settings.limits, self.pace, now)
+        return containers_to_start(self.demand, self.supply(now), self.settings.limits, self.pace, now)
 
     def need(self) -> Need:
         """What a container will take, as far as past ones tell; never more memory than it may have."""
@@ -102,12 +118,12 @@ class Pool:
         self.peak_cpu_millis = _follow(self.peak_cpu_millis, cpu_millis)
         self.peak_memory_bytes = _follow(self.peak_memory_bytes, memory_bytes)
 
-    def may_spare_one(self) -> bool:
+    def may_spare_one(self, now: float) -> bool:
         """Whether an idle container can end without going below what is kept."""
         kept = self.settings.limits.minimum
         if self.demand.waiting or any(container.running for container in self.containers.values()):
             kept += self.settings.limits.buffer
-        return not self.demand.waiting and self.supply().total > kept
+        return not self.demand.waiting and self.supply(now).total > kept
 
 
 def _follow(peak: int, value: int) -> int:

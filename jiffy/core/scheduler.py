@@ -158,7 +158,7 @@ class Scheduler:
         if pool is None:
             return
         pool.counting = False
-        pool.demand = Demand(fact.waiting, fact.running, fact.oldest_seconds)
+        pool.demand = Demand(fact.waiting, max(fact.running, pool.running()), fact.oldest_seconds)
         if pool.stale:
             pool.stale = False
             self._count(pool)
@@ -221,6 +221,7 @@ class Scheduler:
         container = Container(self._new_task_id(), pool.function_id, pool.app_id, placed, self._now)
         self._adopt(container, pool, need)
         self._orders.append(orders.Launch(container.task_id, pool.function_id, pool.app_id, placed))
+        self._release_hold(pool)
         return True
 
     def _refuse(self, pool: Pool, need: Need, refusal: Refusal) -> None:
@@ -260,7 +261,7 @@ class Scheduler:
         return False
 
     def _can_go(self, container: Container) -> bool:
-        return self._pools[container.function_id].may_spare_one()
+        return self._pools[container.function_id].may_spare_one(self._now)
 
     def _hold_room(self, pool: Pool, need: Need) -> None:
         """Small containers must not take for ever what a large one waits for: after a while room is held for it, unless its
@@ -303,6 +304,7 @@ class Scheduler:
         container = self.find_container(fact.task_id)
         if container is None:
             return
+        container.asks = True
         if not container.running and container.idle_since is None:
             container.idle_since = self._now
         if container.ready:
@@ -325,6 +327,7 @@ class Scheduler:
             return
         was_idle = not container.running
         container.idle_since = None
+        container.asks = False
         self._pools[container.function_id].note_taken(len(deadlines))
         container.running.update(deadlines)
         if was_idle:

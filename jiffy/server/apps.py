@@ -55,7 +55,7 @@ class Apps:
         await self._stores.apps.publish(
             request.app_id, request.app_state, dict(request.function_ids), dict(request.class_ids)
         )
-        for function_id in request.function_ids.values():
+        for function_id in sorted(request.function_ids.values()):
             await self._scheduler.add_demand(function_id, 0)
         return api_pb2.AppPublishResponse(url=self._app_page(request.app_id), deployed_at=time.time())
 

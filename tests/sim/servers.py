@@ -90,6 +90,15 @@ class SimServer:
         for socket in self.sockets:
             socket.break_off()
 
+    def is_pausing(self, function_id: str) -> bool:
+        """Whether a function's containers failed to start, so that the next one is launched later."""
+        pool = self.scheduler._core.find_pool(function_id)
+        return pool is not None and pool.not_before + 8 > asyncio.get_running_loop().time()
+
+    def is_held(self, worker_id: str) -> bool:
+        """Whether room there is held for somebody, for a while."""
+        return bool(self.scheduler._core._placement._holds_on(worker_id))
+
     async def answer(self, name: str, request: Any, caller: Caller) -> Any:
         """An RPC, by its name in snake case."""
         handler = next(found for noun in self.nouns if (found := getattr(noun, name, None)) is not None)

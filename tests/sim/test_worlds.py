@@ -57,7 +57,11 @@ BUGS = {
     "one container too many": Bug(
         "autoscaler.py", "allowed = limits.maximum - supply.total", "allowed = 1 + limits.maximum - supply.total"
     ),
-    "a lost wake-up of the scheduler": Bug("scheduler.py", "        if pool.stale:\n", "        if False:\n"),
+    "a lost wake-up of who waits for room": Bug(
+        "scheduler.py",
+        "        self._recount_short()\n        self._forget_if_over(pool)\n",
+        "        self._forget_if_over(pool)\n",
+    ),
     "a lost wake-up of a container": Bug("line.py", "for ticket in list(self._waiting)[:count]", "for ticket in ()"),
     "a stale token is accepted": Bug("attempts.py", " and attempt.holder == holder", ""),
     "the room of the dead is never given back": Bug(
