@@ -16,7 +16,7 @@ from tests.oci import LayoutWriter
 from tests.registries import RegistryUnderTest, run_registry
 from tests.servers import JIFFY, ServerUnderTest, write_program
 
-pytest_plugins = ["tests.buckets"]
+pytest_plugins = ["tests.buckets", "tests.postgres"]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

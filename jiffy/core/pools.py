@@ -8,7 +8,6 @@ from typing import Final
 from jiffy.core.autoscaler import NO_DEMAND, Demand, Limits, Pace, Supply, containers_to_start
 from jiffy.core.placement import Need, Wish
 
-
 _ASKS_AGAIN: Final = 5.0
 """Seconds in which a container that is done asks for more."""
 
@@ -58,8 +57,8 @@ class Container:
 
 @dataclass(slots=True)
 class Pool:
-    """`missing`: containers that are wanted and could not be launched yet, `refusal` says why. `counting`: the demand is
-    being counted, `stale`: what was counted may have changed meanwhile. `closed`: its app has stopped."""
+    """`refusal` says why containers that are wanted could not be launched yet. `counting`: the demand is being counted,
+    `stale`: what was counted may have changed meanwhile. `closed`: its app has stopped."""
 
     function_id: str
     app_id: str
@@ -68,7 +67,6 @@ class Pool:
     containers: dict[str, Container] = field(default_factory=dict)
     pace: Pace = field(default_factory=Pace)
     demand: Demand = NO_DEMAND
-    missing: int = 0
     refusal: str = ""
     refused_since: float | None = None
     failed_starts: int = 0
@@ -80,7 +78,7 @@ class Pool:
     peak_memory_bytes: int = 0
 
     def supply(self, now: float) -> Supply:
-        """One that has nothing to do and does not ask for more hangs; it will be found out, and does not count until then."""
+        """One that has nothing to do and does not ask for more hangs. Until it is found out it does not count."""
         live = [
             container for container in self.containers.values() if not container.stopping and not container.hangs(now)
         ]

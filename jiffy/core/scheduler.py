@@ -165,8 +165,7 @@ class Scheduler:
         if self._now < pool.not_before:
             self._alarms.set(("recount", pool.function_id), pool.not_before)
             return
-        pool.missing = pool.lacking(self._now)
-        if pool.missing:
+        if pool.lacking(self._now):
             self._short[pool.function_id] = None
             self._fill()
         else:
@@ -176,7 +175,7 @@ class Scheduler:
             self._alarms.set(("recount", pool.function_id), self._now + wait)
 
     def _satisfy(self, pool: Pool) -> None:
-        pool.missing, pool.refusal, pool.refused_since = 0, "", None
+        pool.refusal, pool.refused_since = "", None
         self._short.pop(pool.function_id, None)
         self._release_hold(pool)
 
@@ -197,13 +196,12 @@ class Scheduler:
         heapify(queue)
         while queue:
             pool = self._pools[heappop(queue)[-1]]
-            if self._now < pool.not_before or not self._launch_one(pool):
+            if self._now < pool.not_before:
                 continue
-            pool.missing -= 1
-            if pool.missing > 0:
-                heappush(queue, (*self._rank(pool), pool.function_id))
-            else:
+            if not pool.lacking(self._now):
                 self._satisfy(pool)
+            elif self._launch_one(pool):
+                heappush(queue, (*self._rank(pool), pool.function_id))
 
     def _rank(self, pool: Pool) -> tuple[float, float]:
         since = self._now if pool.refused_since is None else pool.refused_since
@@ -291,6 +289,7 @@ class Scheduler:
         pool = self._pools[fact.function_id]
         container = Container(fact.task_id, fact.function_id, pool.app_id, fact.worker_id, self._now, restored=True)
         container.ready = fact.ready
+        container.idle_since = self._now if fact.ready else None
         self._adopt(container, pool, pool.need())
         self._run(container, fact.deadlines)
         if container.ready:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from jiffy.errors import UnsupportedError
 from jiffy.store.apps import Apps
 from jiffy.store.base import Database
 from jiffy.store.blobs import Blobs
@@ -43,9 +44,24 @@ class Stores:
         self.database.close()
 
 
-def open_stores(path: Path) -> Stores:
-    """Open or create the SQLite database at `path`."""
-    return make_stores(SqliteDatabase(path))
+def open_stores(address: str | Path) -> Stores:
+    """Open the database at a `postgresql://` address, or open or create the SQLite file at a path."""
+    if str(address).startswith(("postgresql://", "postgres://")):
+        return make_stores(_open_postgres(str(address)))
+    return make_stores(SqliteDatabase(Path(address)))
+
+
+def _open_postgres(url: str) -> Database:
+    """Its driver is loaded only where it is used."""
+    try:
+        from jiffy.store.postgres import PostgresDatabase
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(
+            "PostgreSQL cannot be used as the store",
+            why=f"{error.name} is not installed",
+            hint="pip install 'jiffy[postgres]'",
+        ) from error
+    return PostgresDatabase(url)
 
 
 def make_stores(database: Database) -> Stores:

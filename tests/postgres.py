@@ -1,0 +1,100 @@
+"""A PostgreSQL of the tests' own, from Debian's packages, in a temporary folder on a free port."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+
+_USER = "postgres"
+_SETTINGS = {"max_connections": "200", "shared_buffers": "32MB", "listen_addresses": "127.0.0.1"}
+
+
+@dataclass
+class PostgresUnderTest:
+    """A cluster that can be stopped, killed and started again."""
+
+    folder: Path
+    port: int
+    process: subprocess.Popen[bytes] | None = None
+    _numbers: Iterator[int] = field(default_factory=count)
+
+    def url(self, name: str) -> str:
+        return f"postgresql://{_USER}@127.0.0.1:{self.port}/{name}"
+
+    def create_database(self) -> str:
+        """The address of an empty one."""
+        name = f"test{next(self._numbers)}"
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}".encode())
+        return self.url(name)
+
+    def start(self) -> None:
+        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        places = ["-p", str(self.port), "-k", str(self.folder)]
+        command = [_program("postgres"), "-D", str(self.folder / "data"), *places, *options]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(_as_user(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self._await()
+
+    def stop(self, number: int = 2) -> None:
+        """SIGINT: at once, in good order."""
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(30)
+            self.process = None
+
+    def _await(self) -> None:
+        for _ in range(300):
+            try:
+                psycopg.connect(self.url("postgres"), connect_timeout=1).close()
+                return
+            except psycopg.OperationalError:
+                assert self.process is not None and self.process.poll() is None, (self.folder / "log").read_text()
+                subprocess.run(["sleep", "0.1"], check=True)
+        raise AssertionError((self.folder / "log").read_text())
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresUnderTest]:
+    folder = Path(tempfile.mkdtemp(prefix="jiffy-postgres-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, _USER)
+    initialize = [_program("initdb"), "-D", str(folder / "data"), "-U", _USER, "-A", "trust", "-N"]
+    subprocess.run(_as_user(initialize), check=True, stdout=subprocess.DEVNULL)
+    running = PostgresUnderTest(folder, _free_port())
+    running.start()
+    yield running
+    running.stop()
+    shutil.rmtree(folder)
+
+
+def _program(name: str) -> str:
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
+    assert found, "PostgreSQL is not installed: scripts/install development"
+    return str(found[-1])
+
+
+def _as_user(command: list[str]) -> list[str]:
+    """The engine refuses to be root."""
+    if os.geteuid() != 0:
+        return command
+    user = pwd.getpwnam(_USER)
+    return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", *command]
+
+
+def _free_port() -> int:
+    with closing(socket.socket()) as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
