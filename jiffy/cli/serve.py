@@ -103,6 +103,7 @@ def _start(data: DataDirectory, host: str, port: int, worker: bool, options: Ser
             stdout=log,
             stderr=log,
             start_new_session=True,
+            env={**os.environ, **options.environment()},
         )
 
 

@@ -49,24 +49,28 @@ async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.soc
         str(http.fileno()),
         *options.arguments(),
     )
-    await _keep_running(command, lambda: True, None, descriptors)
+    await _keep_running(command, lambda: True, None, descriptors, options.environment())
 
 
 async def keep_worker(data: DataDirectory) -> None:
     """Run a worker until cancelled. One that outlived an earlier server reconnects, and is replaced when it ends."""
     command = ("jiffy.worker", "--data", str(data.root))
-    await _keep_running(command, lambda: lock_holder(data.worker_lock) is None, data.logs / "worker.log", ())
+    await _keep_running(command, lambda: lock_holder(data.worker_lock) is None, data.logs / "worker.log", (), {})
 
 
 async def _keep_running(
-    command: tuple[str, ...], is_wanted: Callable[[], bool], log: Path | None, descriptors: tuple[int, ...]
+    command: tuple[str, ...],
+    is_wanted: Callable[[], bool],
+    log: Path | None,
+    descriptors: tuple[int, ...],
+    environment: dict[str, str],
 ) -> None:
     """Start a module again when it ends: at once, but later and later when it does not live long."""
     pause = _PAUSE
     while True:
         if is_wanted():
             started = asyncio.get_running_loop().time()
-            code = await _run_module(command, log, descriptors)
+            code = await _run_module(command, log, descriptors, environment)
             lived = asyncio.get_running_loop().time() - started
             logger.warning("%s ended with code %s", command[0], code)
             pause = 0.0 if lived > 10 else min(_LONGEST_PAUSE, max(_PAUSE, pause * 2))
@@ -74,7 +78,9 @@ async def _keep_running(
         pause = max(pause, _PAUSE)
 
 
-async def _run_module(command: tuple[str, ...], log: Path | None, descriptors: tuple[int, ...]) -> int:
+async def _run_module(
+    command: tuple[str, ...], log: Path | None, descriptors: tuple[int, ...], environment: dict[str, str]
+) -> int:
     """Run to the end; a process without a log of its own is stopped when this is cancelled."""
     with contextlib.ExitStack() as stack:
         output = stack.enter_context(log.open("ab")) if log is not None else None
@@ -85,6 +91,7 @@ async def _run_module(command: tuple[str, ...], log: Path | None, descriptors: t
             stderr=output,
             start_new_session=True,
             pass_fds=descriptors,
+            env={**os.environ, **environment},
         )
     try:
         return await process.wait()

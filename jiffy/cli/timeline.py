@@ -13,17 +13,19 @@ from rich.table import Table
 from jiffy.cli.running import data_option
 from jiffy.datadir import DataDirectory
 from jiffy.errors import NotFoundError
+from jiffy.server.options import store_option
 from jiffy.store.stores import open_stores
 from jiffy.store.tasks import Task
 
 
 @click.command()
 @data_option
+@store_option
 @click.option("--task", "task_id", default="", help="The container; the last one that gave a result if not set.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def timeline(data: Path, task_id: str, as_json: bool) -> None:
+def timeline(data: Path, store: str, task_id: str, as_json: bool) -> None:
     """Show where the time of a start went, from the order to launch to the first result."""
-    task = asyncio.run(_read_task(DataDirectory(data), task_id))
+    task = asyncio.run(_read_task(DataDirectory(data), store, task_id))
     phases = split_phases(task)
     if as_json:
         click.echo(json.dumps({"task_id": task.task_id, "phases": phases, "total": sum(phases.values())}))
@@ -31,10 +33,10 @@ def timeline(data: Path, task_id: str, as_json: bool) -> None:
         _print(task, phases)
 
 
-async def _read_task(data: DataDirectory, task_id: str) -> Task:
-    if not data.database.exists():
+async def _read_task(data: DataDirectory, store: str, task_id: str) -> Task:
+    if not store and not data.database.exists():
         raise NotFoundError(f"{data.root} holds no state", hint="run a program first")
-    stores = open_stores(data.database)
+    stores = open_stores(store or data.database)
     try:
         task = await stores.tasks.get(task_id) if task_id else await stores.tasks.latest()
     finally:

@@ -18,6 +18,7 @@ input has waited."""
 
 _MOST_DOUBLINGS: Final = 10
 _STARTS_TO_WAIT: Final = 4
+_LONGEST_WAIT: Final = 5.0
 _SECONDS_TO_START: Final = 0.5
 _SMOOTHING: Final = 0.2
 _RATE_SECONDS: Final = 5.0
@@ -119,7 +120,7 @@ def containers_to_start(demand: Demand, supply: Supply, limits: Limits, pace: Pa
 
 def _weight(demand: Demand, pace: Pace) -> float:
     start = pace.start_seconds or _SECONDS_TO_START
-    if pace.input_seconds is None or demand.oldest_seconds > _STARTS_TO_WAIT * start:
+    if pace.input_seconds is None or demand.oldest_seconds > min(_STARTS_TO_WAIT * start, _LONGEST_WAIT):
         return 1.0
     return min(1.0, pace.input_seconds / start)
 

@@ -11,6 +11,7 @@ import click
 
 from jiffy.server.offers import OFFERS
 
+STORE_VARIABLE: Final = "JIFFY_STORE"
 PYTHON_BUILDS: Final = "https://github.com/astral-sh/python-build-standalone/releases/download"
 
 
@@ -18,23 +19,30 @@ PYTHON_BUILDS: Final = "https://github.com/astral-sh/python-build-standalone/rel
 class ServerOptions:
     """`mirror` is the address of a bucket that is to have all objects too, empty for none; `offers` names what of this
     host's configuration the steps of builds may use; `registry_mirrors` are addresses that are asked in place of a
-    registry's host, `python_builds` the address of the Pythons for `add_python=`."""
+    registry's host, `python_builds` the address of the Pythons for `add_python=`. `store` is the address of a PostgreSQL
+    database, empty for a file in the data directory; it may hold a password, and is passed on by the environment."""
 
     mirror: str = ""
     offers: tuple[str, ...] = ()
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     python_builds: str = PYTHON_BUILDS
+    store: str = ""
 
     def arguments(self) -> tuple[str, ...]:
-        """As server_options reads them."""
+        """As server_options reads them; without what `environment` has."""
         offers = [word for name in self.offers for word in ("--offer", name)]
         pairs = [f"{host}={address}" for host, address in self.registry_mirrors.items()]
         mirrors = [word for pair in pairs for word in ("--registry-mirror", pair)]
         return ("--mirror", self.mirror, "--python-builds", self.python_builds, *offers, *mirrors)
 
+    def environment(self) -> dict[str, str]:
+        """What arguments would show to everybody on this host."""
+        return {STORE_VARIABLE: self.store} if self.store else {}
+
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --mirror, --offer, --registry-mirror and --python-builds, given to the command as `options: ServerOptions`."""
+    """Adds --mirror, --offer, --registry-mirror, --python-builds and --store, given to the command as
+    `options: ServerOptions`."""
 
     @functools.wraps(command)
     def run(
@@ -43,9 +51,10 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         offers: tuple[str, ...],
         registry_mirrors: dict[str, str],
         python_builds: str,
+        store: str,
         **others: Any,
     ) -> Any:
-        options = ServerOptions(mirror, offers, registry_mirrors, python_builds)
+        options = ServerOptions(mirror, offers, registry_mirrors, python_builds, store)
         return command(*arguments, options=options, **others)
 
     mirror = click.option(
@@ -75,7 +84,25 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="URL",
         help="Where the builds of python-build-standalone are, for add_python=.",
     )
-    return mirror(offer(registries(pythons(run))))
+    return mirror(offer(registries(pythons(store_option(run)))))
+
+
+def store_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds --store, given to the command as `store: str`."""
+    option = click.option(
+        "--store",
+        default="",
+        envvar=STORE_VARIABLE,
+        callback=_check_store,
+        help="The database: postgresql://user@host/name. Without it, a file in the data directory.",
+    )
+    return option(command)
+
+
+def _check_store(context: click.Context, option: click.Parameter, address: str) -> str:
+    if address and not address.startswith(("postgresql://", "postgres://")):
+        raise click.BadParameter(f"{address.partition(':')[0]!r} is no postgresql:// address", context, option)
+    return address
 
 
 def read_mirrors(context: click.Context, option: click.Parameter, pairs: tuple[str, ...]) -> dict[str, str]:

@@ -123,8 +123,9 @@ async def run_server(
 ) -> AsyncIterator[None]:
     """A server on a data directory, serving from entry to exit."""
     async with AsyncExitStack() as stack:
-        stores = open_stores(data.database)
+        stores = await asyncio.to_thread(open_stores, options.store or data.database)
         stack.callback(stores.close)
+        await asyncio.to_thread(stores.database.hold_alone)
         await _ensure_token(data, stores)
         objects = LocalObjects(data.objects, data.incoming)
         await asyncio.to_thread(objects.sweep)

@@ -59,5 +59,8 @@ class Database(Protocol):
         """Run `work` on what is committed."""
         ...
 
+    def hold_alone(self) -> None:
+        """Be the only server on it until it is closed; ConflictError when another is."""
+
     def close(self) -> None:
         """Finish what was asked, then close. Idempotent."""

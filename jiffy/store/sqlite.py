@@ -62,6 +62,9 @@ class SqliteDatabase:
     async def read(self, work: Work[T]) -> T:
         return await _submit(self._reads, work)
 
+    def hold_alone(self) -> None:
+        """The data directory has a lock of its own."""
+
     def close(self) -> None:
         self._writes.put(None)
         self._reads.put(None)

@@ -39,6 +39,16 @@ def test_kills_for_want_of_memory_are_counted_in_either_version(tmp_path: Path) 
     assert cgroups.oom_kills("group", first) == 1
 
 
+def test_memory_in_use_is_without_files_that_the_kernel_can_drop(tmp_path: Path) -> None:
+    second = tmp_path / "v2"
+    (second / "group").mkdir(parents=True)
+    (second / "cgroup.controllers").touch()
+    (second / "group" / "cpu.stat").write_text("usage_usec 2500000\n")
+    (second / "group" / "memory.current").write_text("1000\n")
+    (second / "group" / "memory.stat").write_text("anon 600\ninactive_file 300\n")
+    assert cgroups.read_usage("group", second) == cgroups.Usage(2.5, 700)
+
+
 def test_a_group_that_is_gone_used_nothing(tmp_path: Path) -> None:
     assert cgroups.oom_kills("absent", tmp_path) == 0
     assert cgroups.read_usage("absent", tmp_path).memory_bytes == 0
