@@ -73,6 +73,13 @@ def lazypull(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | 
     _run(("lazypull",), data, 1 if smoke else samples, as_json, save)
 
 
+@bench.command()
+@_measure_options
+def schedule(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
+    """The scheduler's decisions. Needs no root and no server."""
+    _run(("schedule",), data, 1 if smoke else samples, as_json, save, needs_root=False)
+
+
 @bench.command("import")
 @_measure_options
 def import_images(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
@@ -101,8 +108,10 @@ def report(figures: Path, into: Path) -> None:
         click.echo(name)
 
 
-def _run(names: tuple[str, ...], data: Path, samples: int, as_json: bool, save: Path | None) -> None:
-    if os.geteuid() != 0:
+def _run(
+    names: tuple[str, ...], data: Path, samples: int, as_json: bool, save: Path | None, *, needs_root: bool = True
+) -> None:
+    if needs_root and os.geteuid() != 0:
         raise ConflictError("a benchmark starts containers itself", hint="run as root")
     described = {}
     for name in names:

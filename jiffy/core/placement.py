@@ -326,6 +326,16 @@ class Placement:
         )
 
 
+def add_needs(one: Need, other: Need) -> Need:
+    """What both take together, whatever the kind of their GPUs."""
+    return Need(
+        one.cpu_millis + other.cpu_millis,
+        one.memory_bytes + other.memory_bytes,
+        one.disk_bytes + other.disk_bytes,
+        one.gpus + other.gpus,
+    )
+
+
 def describe_need(need: Need) -> str:
     """For a person: `2 CPU and 512 MiB of memory`."""
     words = f"{need.cpu_millis / 1000:g} CPU and {need.memory_bytes / 2**20:.0f} MiB of memory"

@@ -18,6 +18,7 @@ from jiffy.core.census import Census
 from jiffy.core.events import ExitReason
 from jiffy.core.facts import Fact
 from jiffy.core.fairness import Shares
+from jiffy.core.leaving import choose_to_leave, is_room_coming
 from jiffy.core.orders import Order
 from jiffy.core.placement import Need, Placement, Refusal, Wish
 from jiffy.core.pools import Container, Pool
@@ -229,34 +230,28 @@ class Scheduler:
             pool.refusal = refusal.reason
             self._orders.append(orders.Explain(pool.function_id, refusal.reason))
         if refusal.forever:
-            failure = Fail(f"it cannot run: {refusal.reason}", internal=False)
+            failure = Fail(f"The function cannot run: {refusal.reason}.", internal=False)
             self._orders.append(orders.FailWaiting(pool.function_id, failure))
             self._satisfy(pool)
         elif not self._make_room(pool, need):
             self._hold_room(pool, need)
 
     def _make_room(self, pool: Pool, need: Need) -> bool:
-        """Have idle containers of other functions end, those that have been idle longest first."""
-        idle = [container for container in self._containers.values() if container.is_idle]
-        spare = [
-            container for container in idle if container.function_id != pool.function_id and self._can_go(container)
-        ]
-        freed: dict[str, Need] = {}
-        for container in spare:
-            gain, had = self._placement.need_of(container.task_id), freed.get(container.worker_id, Need(0, 0))
-            if gain is not None:
-                freed[container.worker_id] = Need(
-                    had.cpu_millis + gain.cpu_millis,
-                    had.memory_bytes + gain.memory_bytes,
-                    had.disk_bytes + gain.disk_bytes,
-                    had.gpus + gain.gpus,
-                )
-        for worker_id in self._placement.could_fit(need, pool.wish, freed)[:1]:
-            there = [container for container in spare if container.worker_id == worker_id]
-            oldest = min(there, key=lambda container: container.idle_since or 0.0)
-            self._retire(oldest, "its room is needed")
+        """Have an idle container of another function end, unless enough are ending already."""
+        everyone = self._containers.values()
+        if is_room_coming(
+            need, pool.wish, [container for container in everyone if container.stopping], self._placement
+        ):
             return True
-        return False
+        others = [
+            container
+            for container in everyone
+            if container.is_idle and container.function_id != pool.function_id and self._can_go(container)
+        ]
+        leaving = choose_to_leave(need, pool.wish, others, self._placement)
+        if leaving is not None:
+            self._retire(leaving, "its room is needed")
+        return leaving is not None
 
     def _can_go(self, container: Container) -> bool:
         return self._pools[container.function_id].may_spare_one(self._now)

@@ -157,6 +157,17 @@ def test_an_idle_container_gives_way_to_who_has_none(table: Table) -> None:
     assert orders.Launch("ta-2", "fu-other", "ap-3", "wo-1") in table.end("ta-1")
 
 
+def test_one_that_is_leaving_already_is_enough(table: Table) -> None:
+    table.arrive(2)
+    table.demand.clear()
+    for task_id in ("ta-1", "ta-2"):
+        table.begin_work(task_id)
+        table.rest(task_id)
+    table.define("fu-other", "ap-3", memory=3.5)
+    assert len(kinds(table.arrive(1, "fu-other"), orders.Retire)) == 1
+    assert kinds(table.arrive(1, "fu-other"), orders.Retire) == []
+
+
 def test_the_app_that_has_least_goes_first(table: Table) -> None:
     table.define("fu-greedy", "ap-greedy", memory=1)
     table.define("fu-modest", "ap-modest", memory=1)
