@@ -15,6 +15,8 @@ ALLOWED_IN_CORE = {
     "binascii",
     "bisect",
     "collections",
+    "calendar",
+    "datetime",
     "dataclasses",
     "enum",
     "functools",
