@@ -6,10 +6,13 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 from weakref import WeakValueDictionary
 
 from jiffy.core.line import Line
 from jiffy.store.calls import Calls, Input
+
+_REMEMBERED: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +32,17 @@ class Asking:
 @dataclass(slots=True)
 class _Container:
     """`key` is of its latest request, whose repetitions wait beside it; earlier ones are overtaken. `turns` wake those that
-    wait. `answered`: the keys under which inputs were given. A request that comes again, late, must get no others: its
-    answer may be heard by nobody."""
+    wait. `answered`: the last keys under which inputs were given. A request that comes again, late, must get no others:
+    its answer may be heard by nobody."""
 
     key: str = ""
     turns: list[asyncio.Event] = field(default_factory=list)
-    answered: set[str] = field(default_factory=set)
+    answered: dict[str, None] = field(default_factory=dict)
+
+    def note_answer(self, key: str) -> None:
+        self.answered[key] = None
+        if len(self.answered) > _REMEMBERED:
+            del self.answered[next(iter(self.answered))]
 
     def overtake(self, key: str) -> None:
         if key != self.key:
@@ -74,7 +82,7 @@ class Queues:
         finally:
             container.turns.remove(turn)
         if inputs:
-            container.answered.add(asking.key)
+            container.note_answer(asking.key)
         return inputs
 
     async def _wait_in_line(self, asking: Asking, container: _Container, turn: asyncio.Event) -> list[Input] | None:
@@ -112,5 +120,6 @@ class Queues:
 
 async def _wait(turn: asyncio.Event, seconds: float) -> bool:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(turn.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await turn.wait()
     return turn.is_set()
