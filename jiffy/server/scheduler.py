@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from typing import Any, Final
 
 from modal_proto import api_pb2
@@ -31,7 +31,7 @@ from jiffy.server.queues import Asking, Queues
 from jiffy.server.results import make_failure, make_result, make_terminated, make_timeout
 from jiffy.server.settings import KnownFunction, read_settings
 from jiffy.server.workforce import Connections
-from jiffy.store.calls import Input, Result
+from jiffy.store.calls import Claim, Input, Result
 from jiffy.store.stores import Stores
 
 logger = logging.getLogger(__name__)
@@ -123,12 +123,8 @@ class Scheduler:
         )
         inputs = await self._queues.take(asking)
         if inputs:
-            self._note_taken(inputs, function)
-        return inputs
-
-    def _note_taken(self, inputs: Sequence[Input], function: KnownFunction) -> None:
-        if task_id := inputs[0].task_id:
             self.tell(facts.InputsTaken(task_id, _deadlines(inputs, function.settings.timeout)))
+        return inputs
 
     async def record_outputs(self, task_id: str, results: list[Result], seconds: float) -> None:
         """A container finished inputs, which ran for `seconds` on average. Results for inputs that it no longer holds are
@@ -160,10 +156,11 @@ class Scheduler:
 
     async def watch_claims(self) -> None:
         """An input that was claimed when the store failed to say so has a deadline all the same."""
-        for entry in await self._stores.calls.claimed_before(time.time() - _UNHEARD_SECONDS):
-            container = None if entry.task_id is None else self._core.find_container(entry.task_id)
-            if container is not None and entry.input_id not in container.running:
-                self._note_taken([entry], await self.function(entry.function_id))
+        for claim in await self._stores.calls.claimed_before(time.time() - _UNHEARD_SECONDS):
+            container = self._core.find_container(claim.task_id)
+            if container is not None and claim.input_id not in container.running:
+                timeout = (await self.function(claim.function_id)).settings.timeout
+                self.tell(facts.InputsTaken(claim.task_id, _deadlines([claim], timeout)))
 
     async def cancel_call(self, call_id: str, *, terminate_containers: bool) -> None:
         """Record what is unfinished as terminated, and tell the containers that run it."""
@@ -228,6 +225,9 @@ class Scheduler:
                 try:
                     await self._record(order)
                     break
+                except NotFoundError as error:
+                    logger.error("%s is given up: %s", type(order).__name__, error)
+                    break
                 except JiffyError as error:
                     logger.error("%s is tried again: %s", type(order).__name__, error)
                     await asyncio.sleep(_RETRY_SECONDS)
@@ -253,6 +253,12 @@ class Scheduler:
             action = await self._prepare(await self.function(order.function_id), order.task_id)
         except JiffyError as error:
             self._note_end(order.task_id, ExitReason.LAUNCH_FAILED, str(error))
+            return
+        except Exception as error:
+            logger.exception("the launch of %s failed", order.task_id)
+            self._note_end(
+                order.task_id, ExitReason.LAUNCH_FAILED, f"jiffy failed to prepare it: {error!r}; see its log"
+            )
             return
         finally:
             del self._launching[order.task_id]
@@ -401,7 +407,7 @@ def _clock() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _deadlines(inputs: Iterable[Input], timeout: float) -> dict[str, float]:
+def _deadlines(inputs: Iterable[Input | Claim], timeout: float) -> dict[str, float]:
     """When the time of each is up, on the scheduler's clock. They were claimed by the clock on the wall."""
     ahead = _clock() - time.time()
     return {entry.input_id: (entry.claimed_at or time.time()) + timeout + ahead for entry in inputs}

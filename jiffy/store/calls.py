@@ -48,6 +48,16 @@ class Input:
 
 
 @dataclass(frozen=True, slots=True)
+class Claim:
+    """An input that a task holds, without its body."""
+
+    input_id: str
+    function_id: str
+    task_id: str
+    claimed_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """`body` is a serialized FunctionGetOutputsItem. `position` grows within the store."""
 
@@ -268,11 +278,18 @@ class Calls:
         """What a task was given under a key and has not finished."""
         return await self._inputs("task_id=? AND claim_key=? AND finished_at IS NULL ORDER BY position", task_id, key)
 
-    async def claimed_before(self, until: float) -> list[Input]:
+    async def claimed_before(self, until: float) -> list[Claim]:
         """All that was claimed before then and is not finished."""
-        return await self._inputs(
-            "task_id IS NOT NULL AND finished_at IS NULL AND claimed_at<? ORDER BY position", until
-        )
+
+        def work(connection: Connection) -> list[Claim]:
+            rows = connection.execute(
+                """SELECT input_id, function_id, task_id, claimed_at FROM inputs
+                WHERE task_id IS NOT NULL AND finished_at IS NULL AND claimed_at<?""",
+                (until,),
+            )
+            return [Claim(**row) for row in rows]
+
+        return await self._database.read(work)
 
     async def claimed(self, task_id: str) -> list[Input]:
         return await self._inputs("task_id=? AND finished_at IS NULL ORDER BY position", task_id)

@@ -191,3 +191,22 @@ def processes_with(*words: str) -> list[int]:
             if all(word in command for word in words):
                 found.append(int(folder.name))
     return found
+
+
+def test_a_worker_that_stood_still_past_its_lease_is_given_up_and_comes_back(
+    fresh_server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    """Its container ran on meanwhile: what it gives is refused, and another runs the input."""
+    run = fresh_server.begin(program(WORK), "--seconds", "12")
+    run.await_line("working")
+    worker = fresh_server.worker_pid
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        await_count(fresh_server, "SELECT count(*) FROM tasks WHERE reason LIKE 'lost%'", 1)
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    outcome = run.finish(timeout=90)
+    assert outcome.code == 0, outcome.output
+    assert count(fresh_server, "SELECT count(*) FROM outputs") == 1
+    assert count(fresh_server, "SELECT count(*) FROM inputs WHERE losses=1") == 1
+    assert fresh_server.worker_pid == worker
