@@ -51,3 +51,8 @@ class UnsupportedError(JiffyError):
 
 class CorruptError(JiffyError):
     """Bytes did not match their digest."""
+
+
+def is_passing(error: JiffyError) -> bool:
+    """Whether the same may succeed in a moment."""
+    return isinstance(error, UnavailableError | ExhaustedError)

@@ -13,6 +13,7 @@ from jiffy.errors import ConflictError
 from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
 from jiffy.server.entries import entry_id, read_entry_id
+from jiffy.server.input_tokens import make_input_token, read_input_token
 from jiffy.server.scheduler import Scheduler
 from jiffy.store.calls import Call, Output
 from jiffy.store.stores import Stores
@@ -65,7 +66,7 @@ class Calls:
     ) -> api_pb2.FunctionRetryInputsResponse:
         for item in request.inputs:
             function_id = await self._stores.calls.retry(
-                item.input_jwt, item.input.SerializeToString(), item.retry_count or None
+                read_input_token(item.input_jwt), item.input.SerializeToString(), item.retry_count or None
             )
             if function_id is not None:
                 await self._scheduler.add_demand(function_id, 1)
@@ -109,8 +110,9 @@ def _bodies(items: Iterable[Any]) -> list[tuple[int, bytes]]:
 
 
 def _accepted(items: Iterable[Any], identifiers: Iterable[str]) -> list[api_pb2.FunctionPutInputsResponseItem]:
-    """An input's id serves as its token too: it cannot be guessed, and nothing else is asked of the token."""
     return [
-        api_pb2.FunctionPutInputsResponseItem(idx=item.idx, input_id=identifier, input_jwt=identifier)
+        api_pb2.FunctionPutInputsResponseItem(
+            idx=item.idx, input_id=identifier, input_jwt=make_input_token(identifier, item.idx)
+        )
         for item, identifier in zip(items, identifiers, strict=True)
     ]

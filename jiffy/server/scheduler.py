@@ -24,7 +24,7 @@ from jiffy.core.orders import Order
 from jiffy.core.placement import Need, Refusal
 from jiffy.core.pools import Container
 from jiffy.core.scheduler import Scheduler as Core
-from jiffy.errors import JiffyError, NotFoundError
+from jiffy.errors import JiffyError, NotFoundError, is_passing
 from jiffy.identifiers import task_id as fresh_task_id
 from jiffy.server.bells import Bells
 from jiffy.server.queues import Asking, Queues
@@ -249,8 +249,7 @@ class Scheduler:
 
     async def _launch(self, order: orders.Launch) -> None:
         try:
-            await self._stores.tasks.add(order.task_id, order.function_id, order.app_id, order.worker_id)
-            action = await self._prepare(await self.function(order.function_id), order.task_id)
+            action = await self._record_and_prepare(order)
         except JiffyError as error:
             self._note_end(order.task_id, ExitReason.LAUNCH_FAILED, str(error))
             return
@@ -268,6 +267,19 @@ class Scheduler:
             self._note_end(order.task_id, ExitReason.STOPPED, "it was not needed any more")
         else:
             self._connections.send(order.worker_id, action)
+
+    async def _record_and_prepare(self, order: orders.Launch) -> LaunchContainer:
+        """What is not to be had for the moment is asked for again: that is not the function's failure."""
+        while True:
+            try:
+                await self._stores.tasks.add(order.task_id, order.function_id, order.app_id, order.worker_id)
+                return await self._prepare(await self.function(order.function_id), order.task_id)
+            except JiffyError as error:
+                container = self._core.find_container(order.task_id)
+                if not is_passing(error) or container is None or container.stopping:
+                    raise
+                logger.error("the launch of %s is tried again: %s", order.task_id, error)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     def _note_layers(self, function_id: str, layers: tuple[str, ...]) -> None:
         """The next containers go rather where these are."""

@@ -122,7 +122,7 @@ class PostgresDatabase:
                 return self._run(work)
             except (errors.SerializationFailure, errors.DeadlockDetected) as error:
                 if not last:
-                    raise JiffyError("the store failed", why=_first_line(error)) from error
+                    raise UnavailableError("the store is too busy", why=_first_line(error)) from error
             except (PoolTimeout, psycopg.OperationalError, psycopg.ProgrammingError, psycopg.DataError) as error:
                 raise _explain(error) from error
         raise AssertionError("unreachable")

@@ -44,7 +44,8 @@ class Tasks:
     async def add(self, task_id: str, function_id: str, app_id: str, worker_id: str) -> None:
         def work(connection: Connection) -> None:
             connection.execute(
-                "INSERT INTO tasks (task_id, function_id, app_id, worker_id, created_at) VALUES (?,?,?,?,?)",
+                """INSERT INTO tasks (task_id, function_id, app_id, worker_id, created_at) VALUES (?,?,?,?,?)
+                ON CONFLICT DO NOTHING""",
                 (task_id, function_id, app_id, worker_id, time.time()),
             )
 

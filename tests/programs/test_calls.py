@@ -250,6 +250,34 @@ def test_a_failing_input_is_tried_again_as_its_policy_says(server: ServerUnderTe
     assert "attempts 3" in outcome.output
 
 
+def test_inputs_of_a_map_that_fail_are_tried_again_each_by_itself(
+    server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    outcome = server.run(
+        program("""
+            import modal
+
+            app = modal.App("retried-map", image=modal.Image.debian_slim())
+            seen = set()
+
+            @app.function(
+                retries=modal.Retries(max_retries=3, initial_delay=0.0, backoff_coefficient=1.0), max_containers=1
+            )
+            def flaky(number: int) -> int:
+                if number % 3 == 0 and number not in seen:
+                    seen.add(number)
+                    raise RuntimeError("not yet")
+                return number
+
+            @app.local_entrypoint()
+            def main():
+                print("numbers", sorted(flaky.map(range(10))) == list(range(10)))
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "numbers True" in outcome.output
+
+
 def test_a_coroutine_function_runs_as_well(server: ServerUnderTest, program: ProgramFolder) -> None:
     outcome = server.run(
         program("""

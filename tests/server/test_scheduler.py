@@ -15,7 +15,7 @@ from modal_proto import api_pb2
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import ContainerExited, Event, ExitReason, WorkerConnected
 from jiffy.core.placement import Room
-from jiffy.errors import ExhaustedError
+from jiffy.errors import ExhaustedError, UnavailableError
 from jiffy.image.index import Index
 from jiffy.objects.local import LocalObjects
 from jiffy.server.bells import Bells
@@ -27,6 +27,7 @@ from jiffy.server.worker_events import WorkerEvents
 from jiffy.store.calls import Call, Calls, Result, Settled
 from jiffy.store.functions import StoredFunction
 from jiffy.store.stores import Stores, open_stores
+from jiffy.store.tasks import Tasks
 
 STATUS = api_pb2.GenericResult
 
@@ -366,6 +367,23 @@ async def test_a_store_that_fails_for_a_while_loses_no_decision(house: House, mo
     monkeypatch.setattr(Calls, "settle", staticmethod(fail_once))
     await house.exit(task_id, ExitReason.LOST)
     await house.launched(2)
+
+
+async def test_a_store_that_fails_while_a_container_is_launched_is_not_the_functions_failure(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add, failures = house.stores.tasks.add, iter([True])
+
+    async def fail_once(*given: Any) -> None:
+        if next(failures, False):
+            raise UnavailableError("the store does not answer")
+        await add(*given)
+
+    monkeypatch.setattr(Tasks, "add", staticmethod(fail_once))
+    await house.define()
+    await house.call(1)
+    (task_id,) = await house.launched(1)
+    assert await house.scheduler.take_inputs(task_id, 1, "k")
 
 
 async def _true(value: object) -> object:

@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
-from jiffy.errors import JiffyError
+from jiffy.errors import UnavailableError
 from jiffy.store.base import Work
 from jiffy.store.sqlite import SqliteConnection, migrate, prepare
 
@@ -69,17 +69,17 @@ class ServerDatabase:
     async def write(self, work: Work[T]) -> T:
         await self._pass()
         if self._failing():
-            raise JiffyError("the store failed", why="before it recorded anything")
+            raise UnavailableError("the store does not answer", why="before it recorded anything")
         value = self._ground.write(work)
         await self._pass()
         if self._failing():
-            raise JiffyError("the store failed", why="after it recorded everything")
+            raise UnavailableError("the store does not answer", why="after it recorded everything")
         return value
 
     async def read(self, work: Work[T]) -> T:
         await self._pass()
         if self._failing():
-            raise JiffyError("the store failed", why="while it was read")
+            raise UnavailableError("the store does not answer", why="while it was read")
         value = work(self._ground.connection)
         await self._pass()
         return value
