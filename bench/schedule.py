@@ -6,6 +6,7 @@ from __future__ import annotations
 import random
 import statistics
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Final
@@ -15,6 +16,7 @@ from jiffy.core import facts, orders
 from jiffy.core.aftermath import Ended
 from jiffy.core.autoscaler import Limits
 from jiffy.core.events import ExitReason
+from jiffy.core.facts import Fact
 from jiffy.core.placement import Need, Placement, Refusal, Room, Wish
 from jiffy.core.pools import Settings
 from jiffy.core.scheduler import Scheduler
@@ -74,43 +76,46 @@ def _measure(workers: int, functions: int, placements: int) -> tuple[float, floa
         layers = (f"layer-{number % 50}",)
         scheduler.handle(facts.FunctionDefined(f"fu-{number}", f"ap-{number % 40}", settings, layers), 0.0)
     live: list[str] = []
-    unfinished: dict[str, int] = {}
+    running: Counter[str] = Counter()
     reactions = []
+    placed = 0
     began = time.perf_counter()
     for number in range(placements):
-        function_id = f"fu-{rng.randrange(functions)}"
-        unfinished[function_id] = unfinished.get(function_id, 0) + 1
+        function_id, now = f"fu-{rng.randrange(functions)}", number * 1e-4
         asked = time.perf_counter()
-        launched = _arrive(scheduler, function_id, unfinished[function_id], number * 1e-4)
+        launched = _tell(scheduler, facts.InputsArrived(function_id, 1), running, now, waiting=1)
         reactions.append(1e3 * (time.perf_counter() - asked))
+        for task_id in launched:
+            running[function_id] += 1
+            _tell(scheduler, facts.InputsTaken(task_id, {f"in-{number}": now + 300}), running, now)
+            _tell(scheduler, facts.ContainerAsked(task_id), running, now)
         live += launched
+        placed += len(launched)
         if len(live) > workers * 8:
-            _end(scheduler, live.pop(0), unfinished, number * 1e-4)
-    elapsed = time.perf_counter() - began
-    return next(numbers) / elapsed, statistics.quantiles(reactions, n=100)[98]
+            _end(scheduler, live.pop(0), running, now)
+    return placed / (time.perf_counter() - began), statistics.quantiles(reactions, n=100)[98]
 
 
-def _arrive(scheduler: Scheduler, function_id: str, unfinished: int, now: float) -> list[str]:
+def _tell(scheduler: Scheduler, fact: Fact, running: Counter[str], now: float, waiting: int = 0) -> list[str]:
+    """With each count of demand answered at once; gives the containers that are launched."""
     launched = []
-    decided = scheduler.handle(facts.InputsArrived(function_id, 1), now)
+    decided = scheduler.handle(fact, now)
     for order in decided:
         match order:
             case orders.CountDemand():
-                decided += scheduler.handle(facts.DemandCounted(function_id, unfinished, 0), now)
+                counted = facts.DemandCounted(order.function_id, waiting, running[order.function_id])
+                decided += scheduler.handle(counted, now)
             case orders.Launch():
                 launched.append(order.task_id)
     return launched
 
 
-def _end(scheduler: Scheduler, task_id: str, unfinished: dict[str, int], now: float) -> None:
+def _end(scheduler: Scheduler, task_id: str, running: Counter[str], now: float) -> None:
     container = scheduler.find_container(task_id)
     assert container is not None
-    unfinished[container.function_id] -= 1
-    scheduler.handle(facts.ContainerAsked(task_id), now)
-    scheduler.handle(facts.ContainerEnded(task_id, Ended(ExitReason.STOPPED, 0, "", 0)), now)
-    for order in scheduler.handle(facts.ContainerSettled(task_id), now):
-        if isinstance(order, orders.CountDemand):
-            scheduler.handle(facts.DemandCounted(order.function_id, unfinished.get(order.function_id, 0), 0), now)
+    running[container.function_id] -= 1
+    _tell(scheduler, facts.ContainerEnded(task_id, Ended(ExitReason.STOPPED, 0, "", 0)), running, now)
+    _tell(scheduler, facts.ContainerSettled(task_id), running, now)
 
 
 def _compare_filling(samples: int) -> list[Figure]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -41,14 +42,14 @@ class Container:
     ready: bool = False
     stopping: bool = False
     broke_down: bool = False
-    asks: bool = False
     ended: bool = False
     idle_since: float | None = None
     beat_at: float = 0.0
     running: dict[str, float] = field(default_factory=dict)
 
     def hangs(self, now: float) -> bool:
-        return self.is_idle and not self.asks and self.idle_since is not None and now - self.idle_since > _ASKS_AGAIN
+        """For one that did not ask since it became idle."""
+        return self.is_idle and self.idle_since is not None and now - self.idle_since > _ASKS_AGAIN
 
     @property
     def is_idle(self) -> bool:
@@ -58,7 +59,9 @@ class Container:
 @dataclass(slots=True)
 class Pool:
     """`refusal` says why containers that are wanted could not be launched yet. `counting`: the demand is being counted,
-    `stale`: what was counted may have changed meanwhile. `closed`: its app has stopped."""
+    `stale`: what was counted may have changed meanwhile. `closed`: its app has stopped. `running`: inputs that keep
+    containers busy, also those that are not wanted any more; `quiet`: containers that are done and have not asked for
+    more."""
 
     function_id: str
     app_id: str
@@ -74,20 +77,69 @@ class Pool:
     counting: bool = False
     stale: bool = False
     closed: bool = False
+    ready: int = 0
+    starting: int = 0
+    ending: int = 0
+    running: int = 0
+    quiet: dict[str, Container] = field(default_factory=dict)
     peak_cpu_millis: int = 0
     peak_memory_bytes: int = 0
 
+    def add(self, container: Container) -> None:
+        self.containers[container.task_id] = container
+        if container.ready:
+            self.ready += 1
+            self.quiet[container.task_id] = container
+        else:
+            self.starting += 1
+
+    def remove(self, container: Container) -> None:
+        self.note_stopping(container)
+        self.ending -= 1
+        self.running -= len(container.running)
+        del self.containers[container.task_id]
+
+    def note_ready(self, container: Container) -> None:
+        container.ready = True
+        if not container.stopping:
+            self.starting -= 1
+            self.ready += 1
+
+    def note_stopping(self, container: Container) -> None:
+        if container.stopping:
+            return
+        container.stopping = True
+        self.ending += 1
+        self.quiet.pop(container.task_id, None)
+        if container.ready:
+            self.ready -= 1
+        else:
+            self.starting -= 1
+
+    def note_asking(self, container: Container) -> None:
+        self.quiet.pop(container.task_id, None)
+
+    def note_taken(self, container: Container, deadlines: dict[str, float]) -> None:
+        """Between two countings of the demand, what is known is followed."""
+        before = len(container.running)
+        container.running.update(deadlines)
+        taken = len(container.running) - before
+        self.running += taken
+        self.quiet.pop(container.task_id, None)
+        waiting = max(0, self.demand.waiting - taken)
+        self.demand = replace(self.demand, waiting=waiting, running=self.demand.running + taken)
+
+    def note_done(self, container: Container, input_ids: Iterable[str]) -> None:
+        done = sum(container.running.pop(input_id, None) is not None for input_id in input_ids)
+        self.running -= done
+        self.demand = replace(self.demand, running=max(0, self.demand.running - done))
+        if container.is_idle:
+            self.quiet[container.task_id] = container
+
     def supply(self, now: float) -> Supply:
         """One that has nothing to do and does not ask for more hangs. Until it is found out it does not count."""
-        live = [
-            container for container in self.containers.values() if not container.stopping and not container.hangs(now)
-        ]
-        ready = sum(container.ready for container in live)
-        return Supply(ready=ready, starting=len(live) - ready, ending=len(self.containers) - len(live))
-
-    def running(self) -> int:
-        """Inputs that keep containers busy, also those that are not wanted any more."""
-        return sum(len(container.running) for container in self.containers.values())
+        hanging = sum(container.hangs(now) for container in self.quiet.values())
+        return Supply(ready=self.ready - hanging, starting=self.starting, ending=self.ending + hanging)
 
     def lacking(self, now: float) -> int:
         """Containers to launch now."""
@@ -103,15 +155,6 @@ class Pool:
             asked, memory_bytes=max(asked.memory_bytes, peak), cpu_expected=max(asked.cpu_millis, self.peak_cpu_millis)
         )
 
-    def note_taken(self, count: int) -> None:
-        """Between two countings, what is known is followed."""
-        self.demand = replace(
-            self.demand, waiting=max(0, self.demand.waiting - count), running=self.demand.running + count
-        )
-
-    def note_done(self, count: int) -> None:
-        self.demand = replace(self.demand, running=max(0, self.demand.running - count))
-
     def note_usage(self, cpu_millis: int, memory_bytes: int) -> None:
         self.peak_cpu_millis = _follow(self.peak_cpu_millis, cpu_millis)
         self.peak_memory_bytes = _follow(self.peak_memory_bytes, memory_bytes)
@@ -119,7 +162,7 @@ class Pool:
     def may_spare_one(self, now: float) -> bool:
         """Whether an idle container can end without going below what is kept."""
         kept = self.settings.limits.minimum
-        if self.demand.waiting or any(container.running for container in self.containers.values()):
+        if self.demand.waiting or self.running:
             kept += self.settings.limits.buffer
         return not self.demand.waiting and self.supply(now).total > kept
 

@@ -159,7 +159,7 @@ class Scheduler:
         if pool is None:
             return
         pool.counting = False
-        pool.demand = Demand(fact.waiting, max(fact.running, pool.running()), fact.oldest_seconds)
+        pool.demand = Demand(fact.waiting, max(fact.running, pool.running), fact.oldest_seconds)
         if pool.stale:
             pool.stale = False
             self._count(pool)
@@ -272,7 +272,7 @@ class Scheduler:
     def _adopt(self, container: Container, pool: Pool, need: Need) -> None:
         container.beat_at = self._now
         self._containers[container.task_id] = container
-        pool.containers[container.task_id] = container
+        pool.add(container)
         self._placement.reserve(container.worker_id, container.task_id, need, pool.function_id)
         self._shares.take(pool.app_id, need, 1)
         if not container.ready:
@@ -281,6 +281,8 @@ class Scheduler:
     # Containers
 
     def _restore(self, fact: facts.ContainerRestored) -> None:
+        if fact.task_id in self._containers:
+            return
         pool = self._pools[fact.function_id]
         container = Container(fact.task_id, fact.function_id, pool.app_id, fact.worker_id, self._now, restored=True)
         container.ready = fact.ready
@@ -298,13 +300,14 @@ class Scheduler:
         container = self.find_container(fact.task_id)
         if container is None:
             return
-        container.asks = True
+        pool = self._pools[container.function_id]
+        pool.note_asking(container)
         if not container.running and container.idle_since is None:
             container.idle_since = self._now
         if container.ready:
             return
-        pool = self._pools[container.function_id]
-        container.ready = container.started = True
+        container.started = True
+        pool.note_ready(container)
         pool.failed_starts = 0
         if not container.restored:
             pool.pace.note_start(self._now - container.launched_at)
@@ -321,9 +324,7 @@ class Scheduler:
             return
         was_idle = not container.running
         container.idle_since = None
-        container.asks = False
-        self._pools[container.function_id].note_taken(len(deadlines))
-        container.running.update(deadlines)
+        self._pools[container.function_id].note_taken(container, deadlines)
         if was_idle:
             self._alarms.set(("deadline", container.task_id), min(container.running.values()))
 
@@ -331,12 +332,10 @@ class Scheduler:
         container = self.find_container(fact.task_id)
         if container is None:
             return
-        for input_id in fact.input_ids:
-            container.running.pop(input_id, None)
+        pool = self._pools[container.function_id]
+        pool.note_done(container, fact.input_ids)
         if not container.running:
             container.idle_since = self._now
-        pool = self._pools[container.function_id]
-        pool.note_done(len(fact.input_ids))
         if fact.seconds:
             pool.pace.note_inputs(fact.seconds, len(fact.input_ids))
 
@@ -370,12 +369,12 @@ class Scheduler:
         if container.is_idle:
             self._retire(container, reason)
         elif not container.stopping:
-            container.stopping = True
+            self._pools[container.function_id].note_stopping(container)
             grace = STOP_GRACE if container.ready else 0.0
             self._orders.append(orders.Stop(container.task_id, container.worker_id, reason, grace))
 
     def _retire(self, container: Container, reason: str) -> None:
-        container.stopping = True
+        self._pools[container.function_id].note_stopping(container)
         self._orders.append(orders.Retire(container.task_id, reason))
         self._alarms.set(("insist", container.task_id), self._now + STOP_GRACE)
 
@@ -384,7 +383,8 @@ class Scheduler:
         container = self.find_container(fact.task_id)
         if container is None:
             return
-        container.ended = container.stopping = True
+        container.ended = True
+        self._pools[container.function_id].note_stopping(container)
         for kind in ("startup", "deadline", "heart", "insist"):
             self._alarms.cancel((kind, container.task_id))
         self._orders.append(orders.Settle(container.task_id, fact.ended))
@@ -394,7 +394,7 @@ class Scheduler:
     def _bury(self, fact: facts.ContainerSettled) -> None:
         container = self._containers.pop(fact.task_id)
         pool = self._pools[container.function_id]
-        del pool.containers[container.task_id]
+        pool.remove(container)
         if (need := self._placement.need_of(container.task_id)) is not None:
             self._shares.take(pool.app_id, need, -1)
         self._placement.free(container.task_id)
@@ -524,10 +524,11 @@ class Scheduler:
     def _check_deadlines(self, container: Container) -> None:
         late = [input_id for input_id, deadline in container.running.items() if deadline <= self._now]
         for input_id in late:
-            del container.running[input_id]
             self._orders.append(orders.TimeOut(container.task_id, input_id))
         if late:
-            container.stopping = True
+            pool = self._pools[container.function_id]
+            pool.note_stopping(container)
+            pool.note_done(container, late)
             stop = orders.Stop(container.task_id, container.worker_id, "an input reached its timeout", STOP_GRACE)
             self._orders.append(stop)
         if container.running:
