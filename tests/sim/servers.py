@@ -70,15 +70,9 @@ class SimServer:
         self._jobs: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
-        """A real one that cannot restore what was is started again; so is this one."""
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                await self.scheduler.restore()
-                break
-            except JiffyError:
-                await asyncio.sleep(0.2)
-        self._jobs.append(loop.create_task(self.apps.watch_forever()))
+        """Raises a JiffyError when what was cannot be restored: a real process ends then, and the next one tries."""
+        await self.scheduler.restore()
+        self._jobs.append(asyncio.get_running_loop().create_task(self.apps.watch_forever()))
         self.is_ready = True
 
     def kill(self) -> None:

@@ -12,6 +12,7 @@ from unittest import mock
 
 from modal_proto import api_pb2
 
+from jiffy.errors import JiffyError
 from jiffy.server.caller import Caller
 from jiffy.store.functions import StoredFunction
 from jiffy.store.stores import make_stores
@@ -145,9 +146,16 @@ class World:
             )()
 
     async def _start_server(self) -> None:
-        self.server = SimServer(self.ground, Random(self.random.random()), self._does_store_fail, self._store_speed)
-        self.note("server starts")
-        await self.server.start()
+        while True:
+            server = SimServer(self.ground, Random(self.random.random()), self._does_store_fail, self._store_speed)
+            self.note("server starts")
+            try:
+                await server.start()
+                self.server = server
+                return
+            except JiffyError:
+                server.kill()
+                await asyncio.sleep(0.2)
 
     async def _kill_server(self) -> None:
         assert self.server is not None
