@@ -122,7 +122,7 @@ def _compare_filling(samples: int) -> list[Figure]:
     """Of a mixed load that would just fit on 50 hosts, the share that finds a place."""
     ours, first, chance = [], [], []
     for seed in range(samples):
-        ours.append(_fill_with_placement(seed))
+        ours.append(_fill(seed, _placed()))
         first.append(_fill(seed, _first_fit))
         chance.append(_fill(seed, _random_fit(random.Random(seed))))
     name = "of a load as large as all hosts, placed"
@@ -143,20 +143,6 @@ def _load(seed: int) -> tuple[list[Room], list[Need]]:
     return rooms, needs
 
 
-def _fill_with_placement(seed: int) -> float:
-    rooms, needs = _load(seed)
-    placement = Placement()
-    for room in rooms:
-        placement.put(room)
-    taken = 0
-    for number, need in enumerate(needs):
-        placed = placement.place(need, Wish(f"fu-{number % 30}"))
-        if not isinstance(placed, Refusal):
-            placement.reserve(placed, f"ta-{number}", need, f"fu-{number % 30}")
-            taken += need.memory_bytes
-    return 100 * taken / (50 * 64 * _GIBIBYTE)
-
-
 def _fill(seed: int, choose: Choose) -> float:
     rooms, needs = _load(seed)
     taken: dict[str, list[Need]] = {room.worker_id: [] for room in rooms}
@@ -171,6 +157,26 @@ def _fits(need: Need, room: Room, held: list[Need]) -> bool:
         sum(other.cpu_millis for other in held) + need.cpu_millis <= room.cpu_millis
         and sum(other.memory_bytes for other in held) + need.memory_bytes <= room.memory_bytes
     )
+
+
+def _placed() -> Choose:
+    """As the scheduler does."""
+    placement = Placement()
+    numbers = count()
+
+    def choose(need: Need, rooms: Sequence[Room], taken: dict[str, list[Need]]) -> str | None:
+        number = next(numbers)
+        if number == 0:
+            for room in rooms:
+                placement.put(room)
+        group = f"fu-{number % 30}"
+        placed = placement.place(need, Wish(group))
+        if isinstance(placed, Refusal):
+            return None
+        placement.reserve(placed, f"ta-{number}", need, group)
+        return placed
+
+    return choose
 
 
 def _first_fit(need: Need, rooms: Sequence[Room], taken: dict[str, list[Need]]) -> str | None:

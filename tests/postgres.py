@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
-import socket
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
 import psycopg
 import pytest
+
+from tests.servers import free_port
 
 _USER = "postgres"
 _SETTINGS = {"max_connections": "200", "shared_buffers": "32MB", "listen_addresses": "127.0.0.1"}
@@ -62,7 +63,7 @@ class PostgresUnderTest:
                 return
             except psycopg.OperationalError:
                 assert self.process is not None and self.process.poll() is None, (self.folder / "log").read_text()
-                subprocess.run(["sleep", "0.1"], check=True)
+                time.sleep(0.1)
         raise AssertionError((self.folder / "log").read_text())
 
 
@@ -73,7 +74,7 @@ def postgres() -> Iterator[PostgresUnderTest]:
         shutil.chown(folder, _USER)
     initialize = [_program("initdb"), "-D", str(folder / "data"), "-U", _USER, "-A", "trust", "-N"]
     subprocess.run(_as_user(initialize), check=True, stdout=subprocess.DEVNULL)
-    running = PostgresUnderTest(folder, _free_port())
+    running = PostgresUnderTest(folder, free_port())
     running.start()
     yield running
     running.stop()
@@ -92,9 +93,3 @@ def _as_user(command: list[str]) -> list[str]:
         return command
     user = pwd.getpwnam(_USER)
     return ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", *command]
-
-
-def _free_port() -> int:
-    with closing(socket.socket()) as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])

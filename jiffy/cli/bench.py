@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from jiffy.cli.running import data_option
+from jiffy.cli.source_tree import import_from_source
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, NotFoundError
 
@@ -128,12 +128,8 @@ def _run(
 
 def _find(name: str) -> Any:
     try:
-        return importlib.import_module(f"bench.{name}")
+        return import_from_source(f"bench.{name}", "the benchmark")
     except ModuleNotFoundError as error:
-        if error.name == "matplotlib":
-            raise NotFoundError("matplotlib is not installed", hint="pip install 'jiffy[bench]'") from None
-        if error.name != "bench":
+        if error.name != "matplotlib":
             raise
-        raise NotFoundError(
-            "the benchmarks are not installed", why="they come with jiffy's source", hint="run from a clone of it"
-        ) from None
+        raise NotFoundError("matplotlib is not installed", hint="pip install 'jiffy[bench]'") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import sys
@@ -12,7 +11,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from jiffy.errors import NotFoundError
+from jiffy.cli.source_tree import import_from_source
 
 
 @click.command()
@@ -27,7 +26,7 @@ def sim(seeds: int, first: int, seed: int | None, jobs: int, as_json: bool) -> N
     Time is simulated: a world of minutes takes a tenth of a second. A number gives the same world each time. Needs jiffy's
     source.
     """
-    campaign = _find("campaign")
+    campaign = import_from_source("tests.sim.campaign", "the simulation")
     if seed is not None:
         findings = [found for found in campaign.tell(seed, click.echo) if found]
     else:
@@ -50,14 +49,3 @@ def _run_all(campaign: Any, first: int, seeds: int, jobs: int, *, shown: bool) -
             if found is not None:
                 findings.append(found)
     return findings
-
-
-def _find(name: str) -> Any:
-    try:
-        return importlib.import_module(f"tests.sim.{name}")
-    except ModuleNotFoundError as error:
-        if error.name not in ("tests", "tests.sim"):
-            raise
-        raise NotFoundError(
-            "the simulation is not installed", why="it comes with jiffy's source", hint="run from a clone of it"
-        ) from None

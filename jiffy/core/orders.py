@@ -40,6 +40,7 @@ class Settle:
     """Record a container's end: of the inputs that it held, each fails or waits again."""
 
     task_id: str
+    worker_id: str
     ended: Ended
 
 

@@ -212,9 +212,6 @@ class Placement:
     def is_held_for(self, group: str) -> bool:
         return group in self._holds
 
-    def _holds_on(self, worker_id: str) -> list[_Hold]:
-        return [hold for hold in self._holds.values() if hold.worker_id == worker_id]
-
     def could_fit(self, need: Need, wish: Wish, freed: dict[str, Need]) -> list[str]:
         """Workers that would take it if so much were freed, those that need the least more of it first."""
         found = []
@@ -256,6 +253,9 @@ class Placement:
     def total(self) -> Need:
         """What all workers have together."""
         return self._total
+
+    def _holds_on(self, worker_id: str) -> list[_Hold]:
+        return [hold for hold in self._holds.values() if hold.worker_id == worker_id]
 
     def _add_up(self) -> Need:
         rooms = [site.room for site in self._sites.values()]

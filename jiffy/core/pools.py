@@ -141,6 +141,10 @@ class Pool:
         hanging = sum(container.hangs(now) for container in self.quiet.values())
         return Supply(ready=self.ready - hanging, starting=self.starting, ending=self.ending + hanging)
 
+    def short_since(self, now: float) -> float:
+        """When a container was refused first that is still wanted; now if none was."""
+        return now if self.refused_since is None else self.refused_since
+
     def lacking(self, now: float) -> int:
         """Containers to launch now."""
         if self.closed:

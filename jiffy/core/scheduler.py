@@ -14,7 +14,6 @@ from jiffy.core import facts, orders
 from jiffy.core.aftermath import Ended, Fail, judge_waiting_inputs
 from jiffy.core.alarms import Alarms
 from jiffy.core.autoscaler import Demand
-from jiffy.core.census import Census
 from jiffy.core.events import ExitReason
 from jiffy.core.facts import Fact
 from jiffy.core.fairness import Shares
@@ -22,6 +21,12 @@ from jiffy.core.leaving import choose_to_leave, is_room_coming
 from jiffy.core.orders import Order
 from jiffy.core.placement import Need, Placement, Refusal, Wish
 from jiffy.core.pools import Container, Pool
+
+LEASE_SECONDS: Final = 8.0
+"""A worker reports every two seconds. One that is silent for longer is dead to the platform, even if it runs."""
+
+RECONNECT_SECONDS: Final = 3.0
+"""What a worker has to come back when its connection broke."""
 
 HEARTBEAT_GRACE: Final = 60.0
 STOP_GRACE: Final = 10.0
@@ -43,7 +48,7 @@ class Scheduler:
         self._pools: dict[str, Pool] = {}
         self._containers: dict[str, Container] = {}
         self._placement = Placement()
-        self._census = Census()
+        self._workers: set[str] = set()
         self._shares = Shares()
         self._alarms: Alarms[_Alarm] = Alarms()
         self._short: dict[str, None] = {}
@@ -76,8 +81,7 @@ class Scheduler:
         """What follows from a fact. `now` never goes back."""
         self._now = max(self._now, now)
         self._steps[type(fact)](fact)
-        taken, self._orders = self._orders, []
-        return taken
+        return self._take_orders()
 
     def next_alarm(self) -> float | None:
         """When TimePassed should be told; None when nothing waits for a time."""
@@ -114,6 +118,9 @@ class Scheduler:
     def free(self, task_id: str) -> list[Order]:
         self._placement.free(task_id)
         self._recount_short()
+        return self._take_orders()
+
+    def _take_orders(self) -> list[Order]:
         taken, self._orders = self._orders, []
         return taken
 
@@ -205,8 +212,7 @@ class Scheduler:
                 heappush(queue, (*self._rank(pool), pool.function_id))
 
     def _rank(self, pool: Pool) -> tuple[float, float]:
-        since = self._now if pool.refused_since is None else pool.refused_since
-        return self._shares.dominant(pool.app_id, self._placement.total()), since
+        return self._shares.dominant(pool.app_id, self._placement.total()), pool.short_since(self._now)
 
     def _launch_one(self, pool: Pool) -> bool:
         need = pool.need()
@@ -259,7 +265,7 @@ class Scheduler:
     def _hold_room(self, pool: Pool, need: Need) -> None:
         """Small containers must not take for ever what a large one waits for: after a while room is held for it, unless its
         function has another."""
-        waited = self._now - (self._now if pool.refused_since is None else pool.refused_since)
+        waited = self._now - pool.short_since(self._now)
         if waited < PATIENCE:
             self._alarms.set(("recount", pool.function_id), self._now + PATIENCE - waited)
             return
@@ -387,7 +393,7 @@ class Scheduler:
         self._pools[container.function_id].note_stopping(container)
         for kind in ("startup", "deadline", "heart", "insist"):
             self._alarms.cancel((kind, container.task_id))
-        self._orders.append(orders.Settle(container.task_id, fact.ended))
+        self._orders.append(orders.Settle(container.task_id, container.worker_id, fact.ended))
         if not container.ready and not container.broke_down:
             self._judge_failed_start(self._pools[container.function_id], fact.ended)
 
@@ -417,11 +423,8 @@ class Scheduler:
         that were to end already: the order may not have reached it."""
         room, known = fact.room, set(fact.containers)
         self._placement.put(room)
-        self._census.hear(room.worker_id, self._now)
-        self._watch_worker(room.worker_id)
-        for container in [
-            container for container in self._containers.values() if container.worker_id == room.worker_id
-        ]:
+        self._extend_lease(room.worker_id, LEASE_SECONDS)
+        for container in self._containers_on(room.worker_id):
             if container.task_id not in known and self._was_told(container):
                 self._lose(container)
             elif container.stopping:
@@ -437,40 +440,41 @@ class Scheduler:
         return container.started or container.restored
 
     def _expect(self, fact: facts.WorkerExpected) -> None:
-        if not self._census.knows(fact.worker_id):
-            self._census.miss(fact.worker_id, self._now)
-            self._watch_worker(fact.worker_id)
+        if fact.worker_id not in self._workers:
+            self._extend_lease(fact.worker_id, RECONNECT_SECONDS)
 
     def _hear(self, fact: facts.WorkerWasHeard) -> None:
-        if not self._census.knows(fact.room.worker_id):
+        if fact.room.worker_id not in self._workers:
             return
-        self._census.hear(fact.room.worker_id, self._now)
+        self._extend_lease(fact.room.worker_id, LEASE_SECONDS)
         self._placement.put(fact.room)
-        self._watch_worker(fact.room.worker_id)
         for task_id, (cpu_millis, memory_bytes) in fact.usage.items():
             if (container := self.find_container(task_id)) is not None:
                 self._pools[container.function_id].note_usage(cpu_millis, memory_bytes)
 
     def _miss(self, fact: facts.WorkerDisconnected) -> None:
-        if not self._census.knows(fact.worker_id):
+        if fact.worker_id not in self._workers:
             return
         if fact.for_good:
             self._fence(fact.worker_id)
         else:
-            self._census.miss(fact.worker_id, self._now)
             self._placement.remove(fact.worker_id)
-            self._watch_worker(fact.worker_id)
+            self._extend_lease(fact.worker_id, RECONNECT_SECONDS)
 
-    def _watch_worker(self, worker_id: str) -> None:
-        self._alarms.set(("worker", worker_id), self._census.lease_ends(worker_id))
+    def _extend_lease(self, worker_id: str, seconds: float) -> None:
+        self._workers.add(worker_id)
+        self._alarms.set(("lease", worker_id), self._now + seconds)
+
+    def _containers_on(self, worker_id: str) -> list[Container]:
+        return [container for container in self._containers.values() if container.worker_id == worker_id]
 
     def _fence(self, worker_id: str) -> None:
         """Its work runs elsewhere from now on, and what it still tells is refused."""
-        self._census.forget(worker_id)
+        self._workers.discard(worker_id)
         self._placement.remove(worker_id)
-        self._alarms.cancel(("worker", worker_id))
+        self._alarms.cancel(("lease", worker_id))
         self._orders.append(orders.Fence(worker_id))
-        for container in [container for container in self._containers.values() if container.worker_id == worker_id]:
+        for container in self._containers_on(worker_id):
             self._lose(container)
 
     def _lose(self, container: Container) -> None:
@@ -485,8 +489,8 @@ class Scheduler:
                     self._count(self._pools[key])
                 case "hold":
                     self._give_up_hold(self._pools[key])
-                case "worker":
-                    self._check_lease(key)
+                case "lease":
+                    self._fence(key)
                 case _:
                     self._ring_container(kind, self._containers[key])
 
@@ -494,12 +498,6 @@ class Scheduler:
         self._release_hold(pool)
         pool.refused_since = self._now
         self._alarms.set(("recount", pool.function_id), self._now + PATIENCE)
-
-    def _check_lease(self, worker_id: str) -> None:
-        if self._census.is_over(worker_id, self._now):
-            self._fence(worker_id)
-        else:
-            self._watch_worker(worker_id)
 
     def _ring_container(self, kind: str, container: Container) -> None:
         match kind:

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from jiffy.server.offers import OFFERS
+from jiffy.store.stores import POSTGRES_SCHEMES
 
 STORE_VARIABLE: Final = "JIFFY_STORE"
 PYTHON_BUILDS: Final = "https://github.com/astral-sh/python-build-standalone/releases/download"
@@ -100,7 +101,7 @@ def store_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _check_store(context: click.Context, option: click.Parameter, address: str) -> str:
-    if address and not address.startswith(("postgresql://", "postgres://")):
+    if address and not address.startswith(POSTGRES_SCHEMES):
         raise click.BadParameter(f"{address.partition(':')[0]!r} is no postgresql:// address", context, option)
     return address
 

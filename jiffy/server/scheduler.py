@@ -80,8 +80,11 @@ class Scheduler:
             known = KnownFunction(function_id, stored.app_id, definition, read_settings(definition))
             known = self._functions.setdefault(function_id, known)
         if self._core.find_pool(function_id) is None:
-            self.tell(facts.FunctionDefined(function_id, known.app_id, known.settings))
+            self._define(known)
         return known
+
+    def _define(self, known: KnownFunction, layers: tuple[str, ...] = ()) -> None:
+        self.tell(facts.FunctionDefined(known.function_id, known.app_id, known.settings, layers))
 
     def peek_function(self, task_id: str) -> KnownFunction | None:
         """The function of a container that lives."""
@@ -91,8 +94,7 @@ class Scheduler:
     async def redefine(self, function_id: str) -> None:
         """Its next container uses the new definition."""
         if self._functions.pop(function_id, None) is not None:
-            known = await self.function(function_id)
-            self.tell(facts.FunctionDefined(function_id, known.app_id, known.settings))
+            self._define(await self.function(function_id))
 
     def find_container(self, task_id: str) -> Container:
         if (container := self._core.find_container(task_id)) is None:
@@ -192,8 +194,8 @@ class Scheduler:
         """Each container's id, worker and need."""
         return self._core.reservations()
 
-    def free(self, task_id: str) -> None:
-        self._connections.forget(task_id)
+    def free(self, worker_id: str, task_id: str) -> None:
+        self._connections.forget(worker_id, task_id)
         self._carry_out(self._core.free(task_id))
 
     def send(self, worker_id: str, action: Action) -> None:
@@ -285,7 +287,7 @@ class Scheduler:
         """The next containers go rather where these are."""
         known, pool = self._functions.get(function_id), self._core.find_pool(function_id)
         if known is not None and pool is not None and pool.wish.layers != layers:
-            self.tell(facts.FunctionDefined(function_id, known.app_id, known.settings, layers))
+            self._define(known, layers)
 
     async def _stop(self, order: orders.Stop) -> None:
         if (job := self._launching.get(order.task_id)) is not None:
@@ -320,7 +322,7 @@ class Scheduler:
         ended = order.ended
         reason = f"{ended.reason}: {ended.detail}" if ended.detail else str(ended.reason)
         settled = await self._stores.calls.settle(order.task_id, reason, judge)
-        self._connections.forget(order.task_id)
+        self._connections.forget(order.worker_id, order.task_id)
         self._cancelled.pop(order.task_id, None)
         self._queues.forget(order.task_id)
         self._gave_output.discard(order.task_id)

@@ -93,7 +93,7 @@ class Steps:
             raise
         finally:
             del self._running[order.task_id]
-            self._workforce.free(order.task_id)
+            self._workforce.free(worker_id, order.task_id)
 
     async def _find_room(self, inform: Hear) -> str:
         told = ""

@@ -74,7 +74,6 @@ class Worker:
 class Workers:
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
-        self._told: dict[str, str] = {}
         self._jobs: set[asyncio.Future[Any]] = set()
         self.listener: Listener | None = None
 
@@ -82,26 +81,23 @@ class Workers:
         """Tell a worker, now or when it reconnects. Nothing happens when it is gone for good."""
         if (worker := self._workers.get(worker_id)) is None:
             return
-        self._told[action.task_id] = worker_id
         orders = worker.orders.setdefault(action.task_id, [])
         if isinstance(action, StopContainer):
             orders[:] = [order for order in orders if isinstance(order, LaunchContainer)]
         orders.append(action)
         worker.outbox.put_nowait(_envelope(action))
 
-    def forget(self, task_id: str) -> None:
+    def forget(self, worker_id: str, task_id: str) -> None:
         """The task has ended: its orders need not be sent again."""
-        if (worker := self._workers.get(self._told.pop(task_id, ""))) is not None:
+        if (worker := self._workers.get(worker_id)) is not None:
             worker.orders.pop(task_id, None)
 
     def fence(self, worker_id: str) -> None:
         """Have nothing to do with a worker any more. If it lives, it introduces itself again."""
         logger.warning("worker %s is lost", worker_id)
         worker = self._workers.pop(worker_id, None)
-        if worker is not None:
-            self._told = {task_id: told for task_id, told in self._told.items() if told != worker_id}
-            if worker.socket is not None:
-                self._spawn(_close(worker.socket))
+        if worker is not None and worker.socket is not None:
+            self._spawn(_close(worker.socket))
         if self.listener is not None:
             self._spawn(self.listener.worker_fenced(worker_id))
 
@@ -168,12 +164,16 @@ class Workers:
             waiting.put_nowait((int(str(envelope["sequence"])), event))
 
     async def _record_forever(self, worker: Worker, waiting: asyncio.Queue[tuple[int, Event] | None]) -> None:
-        while (first := await waiting.get()) is not None:
-            group = [first]
-            while not waiting.empty() and (event := waiting.get_nowait()) is not None:
-                group.append(event)
-            await self._record(worker.hello.worker_id, group)
-            worker.outbox.put_nowait(json.dumps({"acknowledged": group[-1][0]}))
+        """Until None is there, which is the last."""
+        is_over = False
+        while not is_over:
+            group = [await waiting.get()]
+            while not waiting.empty():
+                group.append(waiting.get_nowait())
+            is_over = group[-1] is None
+            if events := [event for event in group if event is not None]:
+                await self._record(worker.hello.worker_id, events)
+                worker.outbox.put_nowait(json.dumps({"acknowledged": events[-1][0]}))
 
     async def _record(self, worker_id: str, group: Sequence[tuple[int, Event]]) -> None:
         """A store that fails is asked again: the worker tells each event once in a connection."""

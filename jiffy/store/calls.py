@@ -210,7 +210,8 @@ class Calls:
         """Unfinished inputs of cancelled calls and stopped apps: nobody runs them, and their end is not recorded yet."""
         return await self._inputs(
             """finished_at IS NULL AND call_id IN (SELECT call_id FROM calls JOIN apps USING (app_id)
-            WHERE cancelled_at IS NOT NULL OR stopped_at IS NOT NULL) ORDER BY position"""
+            WHERE call_id IN (SELECT DISTINCT call_id FROM inputs WHERE finished_at IS NULL)
+            AND (cancelled_at IS NOT NULL OR stopped_at IS NOT NULL)) ORDER BY position"""
         )
 
     async def retry(self, input_id: str, body: bytes, retry_count: int | None) -> str | None:
@@ -256,8 +257,9 @@ class Calls:
 
         def work(connection: Connection) -> Counted:
             def count(condition: str) -> int:
-                query = f"SELECT 1 FROM inputs WHERE function_id=? AND finished_at IS NULL AND {condition} LIMIT ?"
-                return len(connection.execute(query, (function_id, limit)).fetchall())
+                found = f"SELECT 1 FROM inputs WHERE function_id=? AND finished_at IS NULL AND {condition} LIMIT ?"
+                query = f"SELECT count(*) AS inputs FROM ({found}) AS found"
+                return int(connection.execute(query, (function_id, limit)).fetchone()["inputs"])
 
             first = connection.execute(
                 """SELECT created_at FROM inputs WHERE function_id=? AND finished_at IS NULL AND task_id IS NULL

@@ -10,9 +10,9 @@ import json
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 
@@ -68,6 +68,13 @@ class Outbox:
 
     def is_empty(self) -> bool:
         return not self._events
+
+
+class Socket(Protocol):
+    """A connection that carries text."""
+
+    async def send_str(self, data: str) -> None: ...
+    def __aiter__(self) -> AsyncIterator[Any]: ...
 
 
 class Connection:
@@ -127,9 +134,10 @@ class Connection:
                 raise
             async with socket:
                 self._socket = socket
-                await self._talk(socket)
+                await self.talk(socket)
 
-    async def _talk(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def talk(self, socket: Socket) -> None:
+        """Introduce the worker and go on until the connection ends."""
         await socket.send_str(json.dumps({"event": describe(self._hello())}))
         self.connected = True
         senders = [asyncio.ensure_future(self._send_events(socket)), asyncio.ensure_future(self._send_reports(socket))]
@@ -151,7 +159,7 @@ class Connection:
         except InvalidError as error:
             logger.error("an order that makes no sense: %s", error)
 
-    async def _send_events(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _send_events(self, socket: Socket) -> None:
         sent = 0
         while True:
             for sequence, event in self.outbox.after(sent):
@@ -159,7 +167,7 @@ class Connection:
                 sent = sequence
             await self.outbox.wait()
 
-    async def _send_reports(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _send_reports(self, socket: Socket) -> None:
         while True:
             await socket.send_str(json.dumps({"event": describe(self._make_report())}))
             await asyncio.sleep(2)

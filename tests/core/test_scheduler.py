@@ -10,12 +10,19 @@ import pytest
 from jiffy.core import facts, orders
 from jiffy.core.aftermath import Ended
 from jiffy.core.autoscaler import Limits
-from jiffy.core.census import LEASE_SECONDS, RECONNECT_SECONDS
 from jiffy.core.events import ExitReason
 from jiffy.core.orders import Order
 from jiffy.core.placement import Need, Room
 from jiffy.core.pools import Settings
-from jiffy.core.scheduler import HEARTBEAT_GRACE, HOLD_SECONDS, PATIENCE, STOP_GRACE, Scheduler
+from jiffy.core.scheduler import (
+    HEARTBEAT_GRACE,
+    HOLD_SECONDS,
+    LEASE_SECONDS,
+    PATIENCE,
+    RECONNECT_SECONDS,
+    STOP_GRACE,
+    Scheduler,
+)
 
 GIBIBYTE = 2**30
 
@@ -101,7 +108,7 @@ def test_a_function_has_at_most_its_maximum_with_those_that_are_ending(table: Ta
     assert len(table.arrive(10)) == 2
     table.begin_work("ta-1")
     ended = table.tell(facts.ContainerEnded("ta-1", Ended(ExitReason.FINISHED, 0, "", 0)))
-    assert ended == [orders.Settle("ta-1", Ended(ExitReason.FINISHED, 0, "", 0))]
+    assert ended == [orders.Settle("ta-1", "wo-1", Ended(ExitReason.FINISHED, 0, "", 0))]
     assert table.arrive(10) == [], "its end is not recorded yet"
     assert len(kinds(table.tell(facts.ContainerSettled("ta-1")), orders.Launch)) == 1
 

@@ -46,7 +46,7 @@ class Connections:
     def send(self, worker_id: str, action: Action) -> None:
         self.orders.append(action)
 
-    def forget(self, task_id: str) -> None: ...
+    def forget(self, worker_id: str, task_id: str) -> None: ...
 
     def fence(self, worker_id: str) -> None:
         self.fenced.append(worker_id)

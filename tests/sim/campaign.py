@@ -27,7 +27,7 @@ def find(first: int, seeds: int, jobs: int, root: Path = ROOT) -> Iterator[Findi
     are run."""
     share = -(-seeds // jobs)
     runs = [
-        _start(range(start, min(start + share, first + seeds)), root) for start in range(first, first + seeds, share)
+        _start(root, str(start), str(min(start + share, first + seeds))) for start in range(first, first + seeds, share)
     ]
     try:
         for run in runs:
@@ -35,8 +35,7 @@ def find(first: int, seeds: int, jobs: int, root: Path = ROOT) -> Iterator[Findi
             for line in run.stdout:
                 given = json.loads(line)
                 yield Finding(**given) if given else None
-            if run.wait() != 0:
-                raise RuntimeError(f"a run of seeds ended with code {run.returncode}")
+            _check(run)
     finally:
         for run in runs:
             run.kill()
@@ -45,18 +44,23 @@ def find(first: int, seeds: int, jobs: int, root: Path = ROOT) -> Iterator[Findi
             run.stdout.close()
 
 
-def _start(seeds: range, root: Path) -> subprocess.Popen[str]:
+def _start(root: Path, *arguments: str) -> subprocess.Popen[str]:
     """Sets of names have the same order in every run."""
-    command = [sys.executable, "-m", "tests.sim", str(seeds.start), str(seeds.stop)]
+    command = [sys.executable, "-m", "tests.sim", *arguments]
     environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(root)}
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=root, env=environment)
 
 
+def _check(run: subprocess.Popen[str]) -> None:
+    if run.wait() != 0:
+        raise RuntimeError(f"a run of seeds ended with code {run.returncode}")
+
+
 def tell(seed: int, say: Callable[[str], object]) -> Iterator[Finding | None]:
     """Run one seed, in a process of its own, and say what happens in it."""
-    environment = {**os.environ, "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "tests.sim", "--tell", str(seed)]
-    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env=environment, check=True)
-    told = json.loads(run.stdout)
+    run = _start(ROOT, "--tell", str(seed))
+    output, _ = run.communicate()
+    _check(run)
+    told = json.loads(output)
     say(told["trace"])
     yield Finding(seed, told["what"], told["trace"]) if told["what"] else None

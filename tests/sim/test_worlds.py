@@ -53,7 +53,7 @@ class Bug:
 
 
 BUGS = {
-    "a dropped lease check": Bug("scheduler.py", "self._check_lease(key)", "pass"),
+    "a dropped lease check": Bug("scheduler.py", "self._fence(key)", "pass"),
     "one container too many": Bug(
         "autoscaler.py", "allowed = limits.maximum - supply.total", "allowed = 1 + limits.maximum - supply.total"
     ),

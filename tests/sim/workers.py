@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,10 @@ from modal_proto import api_pb2
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import ContainerExited, ContainerStarted, Event, ExitReason, WorkerConnected, WorkerReported
-from jiffy.core.messages import describe, read_action
 from jiffy.errors import JiffyError, NotFoundError
 from jiffy.identifiers import random_id
 from jiffy.server.caller import Caller
-from jiffy.worker.connection import Outbox
+from jiffy.worker.connection import Connection
 from tests.sim.network import Socket, UnreachableError, connect
 from tests.sim.servers import PLACE
 
@@ -42,7 +40,7 @@ class SimWorker:
     def _begin(self) -> None:
         self.is_dead = False
         self.worker_id = random_id("wo")
-        self.outbox = Outbox()
+        self.connection = Connection(_find_nothing, self._hello, self._report, self._obey)
         self.containers: dict[str, SimContainer] = {}
         self.known: set[str] = set()
         self._socket: Socket | None = None
@@ -92,45 +90,19 @@ class SimWorker:
             self._socket, theirs = connect(self.world.network, self.place, PLACE)
             serving = self.world.network.spawn(server.accept(theirs))
             try:
-                await self._talk(self._socket)
+                await self.connection.talk(self._socket)
             except ConnectionError:
                 pass
             finally:
                 self._socket.break_off()
             await asyncio.wait({serving}, timeout=0)
 
-    async def _talk(self, socket: Socket) -> None:
-        await socket.send_str(json.dumps({"event": describe(self._hello())}))
-        loop = asyncio.get_running_loop()
-        senders = [loop.create_task(self._send_events(socket)), loop.create_task(self._send_reports(socket))]
-        try:
-            async for message in socket:
-                envelope = json.loads(message.data)
-                if "acknowledged" in envelope:
-                    self.outbox.acknowledge(int(envelope["acknowledged"]))
-                else:
-                    self._obey(read_action(envelope["action"]))
-        finally:
-            for sender in senders:
-                sender.cancel()
-
     def _hello(self) -> WorkerConnected:
-        known = tuple(sorted(self.outbox.ended().union(self.containers)))
+        known = tuple(sorted(self.connection.outbox.ended().union(self.containers)))
         return WorkerConnected(self.worker_id, known, 1, "gateway", 1, 1, 1, 1, CPU_MILLIS, MEMORY_BYTES)
 
-    async def _send_events(self, socket: Socket) -> None:
-        sent = 0
-        while True:
-            for sequence, event in self.outbox.after(sent):
-                await socket.send_str(json.dumps({"sequence": sequence, "event": describe(event)}))
-                sent = sequence
-            await self.outbox.wait()
-
-    async def _send_reports(self, socket: Socket) -> None:
-        while True:
-            report = WorkerReported(self.worker_id, 0.0, MEMORY_BYTES, len(self.containers))
-            await socket.send_str(json.dumps({"event": describe(report)}))
-            await asyncio.sleep(2)
+    def _report(self) -> WorkerReported:
+        return WorkerReported(self.worker_id, 0.0, MEMORY_BYTES, len(self.containers))
 
     def _obey(self, action: Action) -> None:
         self.world.note(f"{self.place}: {type(action).__name__} {action.task_id}")
@@ -142,13 +114,17 @@ class SimWorker:
                 self.containers[action.task_id].stop(action)
 
     def tell(self, event: Event) -> None:
-        self.outbox.put(event)
+        self.connection.outbox.put(event)
 
     async def leave(self) -> None:
         """At the end of the run."""
         self._end()
         if self._socket is not None:
             await self._socket.close(WSCloseCode.GOING_AWAY)
+
+
+def _find_nothing() -> tuple[str, str]:
+    raise AssertionError("the simulation connects")
 
 
 class SimContainer:
