@@ -23,9 +23,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What needs root says so by where it is. Quick tests run before those that start servers, or beside them: these are
     one group, for which one process has the host to itself."""
     for item in items:
-        if {"server", "fresh_server", "data_root"} & set(getattr(item, "fixturenames", ())):
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if {"server", "fresh_server", "data_root"} & fixtures:
             item.add_marker(pytest.mark.root)
             item.add_marker(pytest.mark.network)
+        if {"s3_address", "postgres"} & fixtures:
+            item.add_marker(pytest.mark.service)
         if item.get_closest_marker("root") is not None:
             item.add_marker(pytest.mark.xdist_group("host"))
     items.sort(key=lambda item: item.get_closest_marker("root") is not None)
