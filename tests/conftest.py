@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if {"server", "fresh_server", "data_root"} & fixtures:
             item.add_marker(pytest.mark.root)
             item.add_marker(pytest.mark.network)
-        if {"s3_address", "postgres"} & fixtures:
+        if {"s3_address", "postgres", "git_address"} & fixtures:
             item.add_marker(pytest.mark.service)
         if item.get_closest_marker("root") is not None:
             item.add_marker(pytest.mark.xdist_group("host"))

@@ -20,7 +20,7 @@ CONTENTS = {hashlib.sha256(data).hexdigest(): data for data in (b"%d" % number *
 DIGESTS = list(CONTENTS)
 
 
-@pytest.fixture(params=["s3", "file"])
+@pytest.fixture(params=[pytest.param("s3", marks=pytest.mark.service), "file"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "s3":
         return f"s3://{request.getfixturevalue('bucket')}/some/prefix"

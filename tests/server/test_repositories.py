@@ -53,7 +53,7 @@ def origin(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def address(origin: Path) -> AsyncIterator[str]:
+async def git_address(origin: Path) -> AsyncIterator[str]:
     """Where `git http-backend` answers; below /private/ to somebody with the password `ses@me` only."""
 
     async def answer(request: web.Request) -> web.Response:
@@ -110,8 +110,8 @@ def fetch(objects: LocalObjects) -> Fetching:
     return Fetching(objects)
 
 
-async def test_all_files_are_there_with_those_of_submodules(fetch: Fetching, address: str) -> None:
-    found = await fetch(address)
+async def test_all_files_are_there_with_those_of_submodules(fetch: Fetching, git_address: str) -> None:
+    found = await fetch(git_address)
     assert set(found) == {"/", "/.gitmodules", "/file", "/folder", "/folder/run", "/out", "/sub", "/sub/file"}
     assert fetch.text(found["/file"]) == "second" and fetch.text(found["/sub/file"]) == "first of other"
     assert found["/folder/run"].mode == 0o755
@@ -120,32 +120,32 @@ async def test_all_files_are_there_with_those_of_submodules(fetch: Fetching, add
 
 @pytest.mark.parametrize("reference", ["v1", "side", "refs/tags/v1", "COMMIT"])
 async def test_a_branch_a_tag_or_a_commit_is_chosen(
-    fetch: Fetching, address: str, origin: Path, reference: str
+    fetch: Fetching, git_address: str, origin: Path, reference: str
 ) -> None:
     reference = reference.replace("COMMIT", git(origin / "here", "rev-parse", "v1"))
-    found = await fetch(f"{address}#{reference}")
+    found = await fetch(f"{git_address}#{reference}")
     assert fetch.text(found["/file"]) == "first of here"
 
 
-async def test_a_folder_of_it_is_chosen(fetch: Fetching, address: str) -> None:
+async def test_a_folder_of_it_is_chosen(fetch: Fetching, git_address: str) -> None:
     for inside in ("folder", "/folder/"):
-        assert set(await fetch(f"{address}#main:{inside}")) == {"/", "/run"}
-    assert set(await fetch(f"{address}#:folder")) == {"/", "/run"}
+        assert set(await fetch(f"{git_address}#main:{inside}")) == {"/", "/run"}
+    assert set(await fetch(f"{git_address}#:folder")) == {"/", "/run"}
 
 
 @pytest.mark.parametrize("inside", ["..", "../../..", "folder/../..", "out", "file", "nothing"])
-async def test_no_folder_outside_is_to_be_had(fetch: Fetching, address: str, inside: str) -> None:
+async def test_no_folder_outside_is_to_be_had(fetch: Fetching, git_address: str, inside: str) -> None:
     with pytest.raises(NotFoundError, match="has no folder"):
-        await fetch(f"{address}#main:{inside}")
+        await fetch(f"{git_address}#main:{inside}")
 
 
-async def test_the_same_commit_gives_the_same_entries(fetch: Fetching, address: str) -> None:
-    assert await fetch(address) == await fetch(address)
+async def test_the_same_commit_gives_the_same_entries(fetch: Fetching, git_address: str) -> None:
+    assert await fetch(git_address) == await fetch(git_address)
 
 
-async def test_what_git_knows_is_kept_when_it_is_wanted_but_no_password(fetch: Fetching, address: str) -> None:
+async def test_what_git_knows_is_kept_when_it_is_wanted_but_no_password(fetch: Fetching, git_address: str) -> None:
     """The submodule is as private."""
-    private = address.replace("/here.git", "/private/here.git")
+    private = git_address.replace("/here.git", "/private/here.git")
     with pytest.raises(UnavailableError):
         await fetch(private)
     found = await fetch(private.replace("http://", "http://somebody:ses%40me@"), keep_git=True)
@@ -155,24 +155,26 @@ async def test_what_git_knows_is_kept_when_it_is_wanted_but_no_password(fetch: F
 
 
 @pytest.mark.parametrize("reference", ["-x", "+main", "--upload-pack=touch"])
-async def test_a_reference_is_no_option(fetch: Fetching, address: str, reference: str) -> None:
+async def test_a_reference_is_no_option(fetch: Fetching, git_address: str, reference: str) -> None:
     with pytest.raises(InvalidError, match="is no branch"):
-        await fetch(f"{address}#{reference}")
+        await fetch(f"{git_address}#{reference}")
 
 
-async def test_what_cannot_be_had_is_told_in_gits_words(fetch: Fetching, address: str, objects: LocalObjects) -> None:
+async def test_what_cannot_be_had_is_told_in_gits_words(
+    fetch: Fetching, git_address: str, objects: LocalObjects
+) -> None:
     with pytest.raises(UnavailableError, match="nothing"):
-        await fetch(f"{address}#nothing")
+        await fetch(f"{git_address}#nothing")
     with pytest.raises(UnavailableError, match="git failed"):
         await fetch("http://127.0.0.1:9/x.git")
     assert list(objects.incoming.iterdir()) == []
 
 
-async def test_add_puts_a_repository_in_an_image(objects: LocalObjects, address: str) -> None:
+async def test_add_puts_a_repository_in_an_image(objects: LocalObjects, git_address: str) -> None:
     add = Adding(objects)
-    (place,) = (added := await add(f"{address}#v1")).names
+    (place,) = (added := await add(f"{git_address}#v1")).names
     assert {entry.path.decode() for entry in added.entries} == {place, f"{place}/file"}
-    added = await add(f"--keep-git-dir=true {address}#v1")
+    added = await add(f"--keep-git-dir=true {git_address}#v1")
     assert any(entry.path.endswith(b"/.git/HEAD") for entry in added.entries)
 
 
