@@ -114,6 +114,20 @@ class DataDirectory:
         return self.root / "signing.key"
 
     @property
+    def certificate(self) -> Path:
+        """Of the server's gate, with its key; readable by its owner only."""
+        return self.root / "gate.pem"
+
+    def container_socket(self, service: str) -> Path:
+        """Where the server answers containers of workers elsewhere, by `grpc` or `http`: for the gate."""
+        return self.root / f"containers-{service}.sock"
+
+    @property
+    def join_token(self) -> Path:
+        """The token with which a worker joined a server elsewhere: JSON, readable by its owner only."""
+        return self.root / "join.json"
+
+    @property
     def server_lock(self) -> Path:
         """Held by `jiffy serve`; its content is the pid, as of the other locks."""
         return self.root / "server.lock"

@@ -11,7 +11,7 @@ import pytest
 
 from jiffy.runtime.kernel import filesystem_of
 from tests.bases import find_base_image, make_base, share_images
-from tests.inventory import Inventory, await_nothing_new, take_inventory
+from tests.inventory import Inventory, await_nothing_about, await_nothing_new, take_inventory
 from tests.oci import LayoutWriter
 from tests.registries import RegistryUnderTest, run_registry
 from tests.servers import JIFFY, ServerUnderTest, write_program
@@ -19,9 +19,37 @@ from tests.servers import JIFFY, ServerUnderTest, write_program
 pytest_plugins = ["tests.buckets", "tests.postgres"]
 
 
+_HOST_BEFORE = pytest.StashKey[Inventory]()
+_LEFT_BEHIND = pytest.StashKey[list[str]]()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    if not _is_exempt(session.config):
+        session.config.stash[_HOST_BEFORE] = take_inventory()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """The host is as it was, whatever the tests did: else the run has failed."""
+    if _is_exempt(session.config):
+        return
+    left = session.config.stash[_LEFT_BEHIND] = await_nothing_new(session.config.stash[_HOST_BEFORE])
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for name in config.stash.get(_LEFT_BEHIND, []):
+        terminalreporter.write_line(f"LEFT BEHIND {name}", red=True)
+
+
+def _is_exempt(config: pytest.Config) -> bool:
+    """One of the processes among which tests are divided, or a run of unit tests only."""
+    return hasattr(config, "workerinput") or "not root" in str(config.option.markexpr)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs root says so by where it is. Quick tests run before those that start servers, or beside them: these are
-    one group, for which one process has the host to itself."""
+    """What needs root says so by where it is; quick tests run before those that start servers."""
     for item in items:
         fixtures = set(getattr(item, "fixturenames", ()))
         if {"server", "fresh_server", "data_root"} & fixtures:
@@ -29,8 +57,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.network)
         if {"s3_address", "postgres", "git_address"} & fixtures:
             item.add_marker(pytest.mark.service)
-        if item.get_closest_marker("root") is not None:
-            item.add_marker(pytest.mark.xdist_group("host"))
     items.sort(key=lambda item: item.get_closest_marker("root") is not None)
     if os.geteuid() != 0:
         for item in items:
@@ -48,21 +74,15 @@ def disk_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def host_before() -> Inventory:
-    """The host as it was before the first server was started."""
-    return take_inventory()
-
-
-@pytest.fixture(scope="session")
-def server(disk_folder: Path, host_before: Inventory) -> Iterator[ServerUnderTest]:
-    """The server that most programs share; afterwards the host is as it was."""
+def server(disk_folder: Path) -> Iterator[ServerUnderTest]:
+    """The server that most programs share; afterwards nothing of it is left."""
     home = disk_folder / "home"
     home.mkdir()
     running = ServerUnderTest(disk_folder / "shared", home)
     running.start()
     yield running
     running.stop()
-    assert await_nothing_new(host_before) == []
+    assert await_nothing_about(running.data.instance, str(disk_folder)) == []
 
 
 @pytest.fixture
@@ -76,8 +96,7 @@ def unstarted_server(
     share_images(server, fresh)
     yield fresh
     fresh.stop()
-    left = [name for names in leftovers() for name in names if fresh.data.instance in name]
-    assert not left
+    assert take_inventory().about(fresh.data.instance) == []
     shutil.rmtree(folder)
 
 
@@ -88,7 +107,7 @@ def bare_server(server: ServerUnderTest, disk_folder: Path) -> Iterator[ServerUn
     bare.data.create()
     yield bare
     bare.stop()
-    assert not [name for names in leftovers() for name in names if bare.data.instance in name]
+    assert take_inventory().about(bare.data.instance) == []
     shutil.rmtree(bare.data.root)
 
 
@@ -96,11 +115,6 @@ def bare_server(server: ServerUnderTest, disk_folder: Path) -> Iterator[ServerUn
 def fresh_server(unstarted_server: ServerUnderTest) -> ServerUnderTest:
     unstarted_server.start()
     return unstarted_server
-
-
-def leftovers() -> list[frozenset[str]]:
-    found = take_inventory()
-    return [found.mounts, found.links, found.tables, found.groups]
 
 
 @pytest.fixture(autouse=True)

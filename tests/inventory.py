@@ -5,8 +5,18 @@ from __future__ import annotations
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+
+_PROGRAMS = (
+    b"jiffy",
+    b"jiffy.server",
+    b"jiffy.server.gate",
+    b"jiffy.worker",
+    b"jiffy.fs.daemon",
+    b"modal._container_entrypoint",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,9 +32,16 @@ class Inventory:
 
     def new_since(self, before: Inventory) -> list[str]:
         """What is here and was not before; other instances of the host may have ended things meanwhile."""
-        kinds = ("mounts", "links", "tables", "groups", "processes")
-        found = [f"{kind}: {name}" for kind in kinds for name in getattr(self, kind) - getattr(before, kind)]
+        found = [name for name in self._names() if name not in set(before._names())]
         return [*found, *(["forwarding was changed"] if self.forwarding != before.forwarding else [])]
+
+    def about(self, *names: str) -> list[str]:
+        """What has one of these in its name: an instance, a folder."""
+        return [found for found in self._names() if any(name in found for name in names)]
+
+    def _names(self) -> list[str]:
+        kinds = ("mounts", "links", "tables", "groups", "processes")
+        return [f"{kind}: {name}" for kind in kinds for name in getattr(self, kind)]
 
 
 def take_inventory() -> Inventory:
@@ -41,8 +58,17 @@ def take_inventory() -> Inventory:
 
 def await_nothing_new(before: Inventory, timeout: float = 15) -> list[str]:
     """What is left since then: at once when it is nothing, else after the timeout."""
+    return _await_nothing(lambda: take_inventory().new_since(before), timeout)
+
+
+def await_nothing_about(*names: str, timeout: float = 15) -> list[str]:
+    """What has one of these in its name and does not go away: other tests run beside this one."""
+    return _await_nothing(lambda: take_inventory().about(*names), timeout)
+
+
+def _await_nothing(look: Callable[[], list[str]], timeout: float) -> list[str]:
     deadline = time.monotonic() + timeout
-    while (found := take_inventory().new_since(before)) and time.monotonic() < deadline:
+    while (found := look()) and time.monotonic() < deadline:
         time.sleep(0.1)
     return found
 
@@ -66,8 +92,6 @@ def _processes() -> list[str]:
             words = (folder / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if any(
-            word in (b"jiffy.worker", b"jiffy.fs.daemon", b"jiffy", b"modal._container_entrypoint") for word in words
-        ):
+        if any(word in _PROGRAMS for word in words):
             found.append(f"{folder.name}: {b' '.join(words).decode(errors='replace')}")
     return found

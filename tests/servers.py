@@ -99,6 +99,12 @@ class ServerUnderTest:
     def kill_worker(self) -> None:
         os.kill(self.worker_pid, signal.SIGKILL)
 
+    def join_arguments(self) -> list[str]:
+        """Options with which a worker elsewhere joins: of a server that was started with a gate."""
+        command = [*JIFFY, "token", "create", "--data", str(self.data.root), "--json"]
+        issued = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=30).stdout)
+        return ["--server", f"https://{issued['gate']}", "--token", issued["token"]]
+
     def await_worker(self, timeout: float = 30) -> None:
         """Until a worker has joined."""
         deadline = time.monotonic() + timeout

@@ -22,6 +22,8 @@ _VERBS: Final = {
     "sim": "Run the server in simulated worlds where everything goes wrong.",
     "stop": "Stop the server and its worker.",
     "timeline": "Show where the time of the last start went.",
+    "token": "Issue, list and revoke the tokens of workers from elsewhere.",
+    "worker": "Run a worker for a server elsewhere.",
     "zone": "Serve a cache of objects that many hosts share.",
 }
 

@@ -17,12 +17,13 @@ from typing import Final
 import click
 
 from jiffy.cli.running import RunningServer, data_option, find_server
-from jiffy.cli.supervision import await_end_of_predecessor, keep_server, keep_worker, stop_worker
+from jiffy.cli.supervision import await_end_of_predecessor, keep_gate, keep_server, keep_worker, stop_worker
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, UnavailableError
 from jiffy.locks import hold_lock, lock_holder
 from jiffy.objects.cloud import CloudObjects
 from jiffy.runtime.kernel import require_kernel
+from jiffy.server.certificates import ensure_certificate
 from jiffy.server.listeners import open_listener
 from jiffy.server.options import ServerOptions, server_options
 
@@ -71,14 +72,20 @@ async def _serve(data: DataDirectory, host: str, port: int, worker: bool, option
         await await_end_of_predecessor(data)
         grpc_listener = stack.enter_context(open_listener(host, port))
         http_listener = stack.enter_context(open_listener(host, grpc_listener.getsockname()[1] + 1))
-        server = asyncio.ensure_future(keep_server(data, grpc_listener, http_listener, options))
+        kept = [keep_server(data, grpc_listener, http_listener, options)]
+        if options.gate:
+            ensure_certificate(data.certificate)
+            gate_host, _, gate_port = options.gate.rpartition(":")
+            kept.append(keep_gate(data, stack.enter_context(open_listener(gate_host, int(gate_port), "--gate"))))
+        servers = [asyncio.ensure_future(each) for each in kept]
         keeper = asyncio.ensure_future(keep_worker(data)) if worker else None
         click.echo(f"jiffy serves http://{host}:{grpc_listener.getsockname()[1]}", err=True)
         await ended.wait()
         if keeper is not None:
             await _cancel(keeper)
             await stop_worker(data, _DRAIN_SECONDS)
-        await _cancel(server)
+        for server in reversed(servers):
+            await _cancel(server)
 
 
 async def _cancel(job: asyncio.Future[None]) -> None:

@@ -52,6 +52,12 @@ async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.soc
     await _keep_running(command, lambda: True, None, descriptors, options.environment())
 
 
+async def keep_gate(data: DataDirectory, listener: socket.socket) -> None:
+    """Run the gate, on a listener of this process, until cancelled."""
+    command = ("jiffy.server.gate", "--data", str(data.root), "--fd", str(listener.fileno()))
+    await _keep_running(command, lambda: True, None, (listener.fileno(),), {})
+
+
 async def keep_worker(data: DataDirectory) -> None:
     """Run a worker until cancelled. One that outlived an earlier server reconnects, and is replaced when it ends."""
     command = ("jiffy.worker", "--data", str(data.root))

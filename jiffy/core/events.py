@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+PROTOCOL: Final = 1
+"""Of the messages between servers and workers; it grows when one that knows only the last would not understand."""
 
 
 class ExitReason(StrEnum):
@@ -17,23 +21,32 @@ class ExitReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerConnected:
-    """First message of a connection. `worker_id` is fresh per process. `containers` still run.
-
-    Containers reach the server at `gateway`, on ports where the worker's process `process` listens: `grpc_listener` and
-    `http_listener` are its descriptors, which a server on the same host borrows to accept there. So containers that
+class Listeners:
+    """Where containers reach the server: on ports where the worker's process `process` listens, for gRPC and for HTTP.
+    `grpc` and `http` are its descriptors, which a server on the same host borrows to accept there. So containers that
     connect while no server runs wait for the next one."""
+
+    process: int
+    grpc: int
+    http: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConnected:
+    """First message of a connection. `worker_id` is fresh per process. `containers` still run. `protocol` and `version`
+    are those of its jiffy. `http_port` is where its containers reach the server by HTTP. `listeners` is None where the
+    worker carries the connections of its containers to the server itself. One that is `leaving` takes no more."""
 
     worker_id: str
     containers: tuple[str, ...]
-    process: int
-    gateway: str
-    grpc_port: int
-    grpc_listener: int
-    http_port: int
-    http_listener: int
     cpu_millis: int
     memory_bytes: int
+    http_port: int
+    protocol: int = 0
+    version: str = ""
+    listeners: Listeners | None = None
+    labels: tuple[str, ...] = ()
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,7 @@ class WorkerReported:
     disk_bytes_free: int = 0
     usage: dict[str, tuple[int, int]] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,13 @@ from jiffy.core.pools import Settings
 
 @dataclass(frozen=True, slots=True)
 class FunctionDefined:
-    """Its next container follows these settings, has these layers, and needs a worker with these labels."""
+    """Its next container follows these settings, has these layers, and needs a worker with one of each of these labels."""
 
     function_id: str
     app_id: str
     settings: Settings
     layers: tuple[str, ...] = ()
-    labels: frozenset[str] = frozenset()
+    labels: tuple[frozenset[str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,8 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """What a worker has in all. `labels` are its owner's; `layers` are digests of those that it holds."""
+    """What a worker has in all. `labels` are its owner's; `layers` are digests of those that it holds.
+    One that is `leaving` takes no more."""
 
     worker_id: str
     cpu_millis: int
@@ -46,16 +47,17 @@ class Room:
     gpu_type: str = ""
     labels: frozenset[str] = frozenset()
     layers: frozenset[str] = frozenset()
+    leaving: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What is preferred: hosts that hold these layers, apart from others of the same group (a function's id). `labels` are
-    those that a worker must have."""
+    sets like {region=a, region=b}: of each a worker must have one, if any worker has such a label at all."""
 
     group: str = ""
     layers: tuple[str, ...] = ()
-    labels: frozenset[str] = frozenset()
+    labels: tuple[frozenset[str], ...] = ()
 
 
 NO_WISH: Final = Wish()
@@ -152,6 +154,7 @@ class Placement:
         self._holds: dict[str, _Hold] = {}
         self._total = Need(0, 0)
         self._groups: Counter[str] = Counter()
+        self._label_names: frozenset[str] = frozenset()
 
     def put(self, room: Room) -> None:
         """A worker is there, or has other room than before. What was reserved of it stays reserved."""
@@ -167,13 +170,13 @@ class Placement:
             self._unlist(site)
             site.room = room
         self._list(site)
-        self._total = self._add_up()
+        self._add_up()
 
     def remove(self, worker_id: str) -> None:
         """No container is placed there from now on."""
         if (site := self._sites.pop(worker_id, None)) is not None:
             self._unlist(site)
-            self._total = self._add_up()
+            self._add_up()
         self._holds = {group: hold for group, hold in self._holds.items() if hold.worker_id != worker_id}
 
     def place(self, need: Need, wish: Wish = NO_WISH) -> str | Refusal:
@@ -236,7 +239,7 @@ class Placement:
         could = [
             site
             for worker_id, site in self._sites.items()
-            if worker_id not in held and wish.labels <= site.room.labels and _Site(site.room).fits(need)
+            if worker_id not in held and self._has_labels(site.room, wish) and _Site(site.room).fits(need)
         ]
         best = max(could, key=lambda site: (site.memory_free, site.room.worker_id), default=None)
         return None if best is None else best.room.worker_id
@@ -257,13 +260,20 @@ class Placement:
     def _holds_on(self, worker_id: str) -> list[_Hold]:
         return [hold for hold in self._holds.values() if hold.worker_id == worker_id]
 
-    def _add_up(self) -> Need:
+    def _add_up(self) -> None:
         rooms = [site.room for site in self._sites.values()]
-        return Need(
+        self._total = Need(
             sum(room.cpu_millis for room in rooms),
             sum(room.memory_bytes for room in rooms),
             sum(room.disk_bytes for room in rooms),
             sum(room.gpus for room in rooms),
+        )
+        self._label_names = frozenset(_name(label) for room in rooms for label in room.labels)
+
+    def _has_labels(self, room: Room, wish: Wish) -> bool:
+        return all(
+            not labels.isdisjoint(room.labels) or self._label_names.isdisjoint(map(_name, labels))
+            for labels in wish.labels
         )
 
     def _fitting(self, need: Need, wish: Wish) -> Iterator[_Site]:
@@ -281,7 +291,7 @@ class Placement:
                 yield site
 
     def _may_use(self, worker_id: str, site: _Site, need: Need, wish: Wish) -> bool:
-        if not wish.labels <= site.room.labels:
+        if not self._has_labels(site.room, wish):
             return False
         return all(
             group == wish.group or hold.worker_id != worker_id or hold.leaves_room(site.room, need)
@@ -312,8 +322,9 @@ class Placement:
         rooms = [site.room for site in self._sites.values()]
         if not rooms:
             return Refusal("no worker is connected", forever=False)
-        if not any(wish.labels <= room.labels for room in rooms):
-            return Refusal(f"no worker has the labels {', '.join(sorted(wish.labels))}", forever=False)
+        if not any(self._has_labels(room, wish) for room in rooms):
+            wanted = " and ".join(" or ".join(sorted(labels)) for labels in wish.labels)
+            return Refusal(f"no worker has {wanted}", forever=False)
         if need.gpus and not any(_Site(room).fits(_gpu_part(need)) for room in rooms):
             return Refusal(f"no worker has {_describe_gpus(need)}", forever=True)
         if any(_Site(room).fits(need) for room in rooms):
@@ -324,6 +335,10 @@ class Placement:
             f"the largest has {describe_need(Need(largest.cpu_millis, largest.memory_bytes))}",
             forever=True,
         )
+
+
+def _name(label: str) -> str:
+    return label.partition("=")[0]
 
 
 def add_needs(one: Need, other: Need) -> Need:

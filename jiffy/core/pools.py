@@ -61,7 +61,7 @@ class Pool:
     """`refusal` says why containers that are wanted could not be launched yet. `counting`: the demand is being counted,
     `stale`: what was counted may have changed meanwhile. `closed`: its app has stopped. `running`: inputs that keep
     containers busy, also those that are not wanted any more; `quiet`: containers that are done and have not asked for
-    more."""
+    more; `finishing`: those that end when what they run is done."""
 
     function_id: str
     app_id: str
@@ -82,6 +82,7 @@ class Pool:
     ending: int = 0
     running: int = 0
     quiet: dict[str, Container] = field(default_factory=dict)
+    finishing: dict[str, Container] = field(default_factory=dict)
     peak_cpu_millis: int = 0
     peak_memory_bytes: int = 0
 
@@ -97,6 +98,7 @@ class Pool:
         self.note_stopping(container)
         self.ending -= 1
         self.running -= len(container.running)
+        self.finishing.pop(container.task_id, None)
         del self.containers[container.task_id]
 
     def note_ready(self, container: Container) -> None:
@@ -115,6 +117,11 @@ class Pool:
             self.ready -= 1
         else:
             self.starting -= 1
+
+    def note_finishing(self, container: Container) -> None:
+        """It takes no more; what it runs needs nobody else."""
+        self.note_stopping(container)
+        self.finishing[container.task_id] = container
 
     def note_asking(self, container: Container) -> None:
         self.quiet.pop(container.task_id, None)
@@ -149,7 +156,9 @@ class Pool:
         """Containers to launch now."""
         if self.closed:
             return 0
-        return containers_to_start(self.demand, self.supply(now), self.settings.limits, self.pace, now)
+        cared_for = sum(len(container.running) for container in self.finishing.values())
+        demand = replace(self.demand, running=max(0, self.demand.running - cared_for))
+        return containers_to_start(demand, self.supply(now), self.settings.limits, self.pace, now)
 
     def need(self) -> Need:
         """What a container will take, as far as past ones tell; never more memory than it may have."""

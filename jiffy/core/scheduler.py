@@ -19,7 +19,7 @@ from jiffy.core.facts import Fact
 from jiffy.core.fairness import Shares
 from jiffy.core.leaving import choose_to_leave, is_room_coming
 from jiffy.core.orders import Order
-from jiffy.core.placement import Need, Placement, Refusal, Wish
+from jiffy.core.placement import Need, Placement, Refusal, Room, Wish
 from jiffy.core.pools import Container, Pool
 
 LEASE_SECONDS: Final = 8.0
@@ -379,6 +379,13 @@ class Scheduler:
             grace = STOP_GRACE if container.ready else 0.0
             self._orders.append(orders.Stop(container.task_id, container.worker_id, reason, grace))
 
+    def _let_finish(self, container: Container) -> None:
+        """One that works ends when it asks for more."""
+        if container.running:
+            self._pools[container.function_id].note_finishing(container)
+        else:
+            self._end(container, "its worker is leaving")
+
     def _retire(self, container: Container, reason: str) -> None:
         self._pools[container.function_id].note_stopping(container)
         self._orders.append(orders.Retire(container.task_id, reason))
@@ -422,12 +429,12 @@ class Scheduler:
         """Containers that the worker does not know are lost, those that are not known here are stopped, and so are those
         that were to end already: the order may not have reached it."""
         room, known = fact.room, set(fact.containers)
-        self._placement.put(room)
         self._extend_lease(room.worker_id, LEASE_SECONDS)
+        self._use(room)
         for container in self._containers_on(room.worker_id):
             if container.task_id not in known and self._was_told(container):
                 self._lose(container)
-            elif container.stopping:
+            elif container.stopping and not room.leaving:
                 stop = orders.Stop(container.task_id, room.worker_id, "it was to end", STOP_GRACE)
                 self._orders.append(stop)
         for task_id in fact.containers:
@@ -447,10 +454,21 @@ class Scheduler:
         if fact.room.worker_id not in self._workers:
             return
         self._extend_lease(fact.room.worker_id, LEASE_SECONDS)
-        self._placement.put(fact.room)
+        self._use(fact.room)
         for task_id, (cpu_millis, memory_bytes) in fact.usage.items():
             if (container := self.find_container(task_id)) is not None:
                 self._pools[container.function_id].note_usage(cpu_millis, memory_bytes)
+
+    def _use(self, room: Room) -> None:
+        """Place containers there, or, when it is leaving, have those there finish what they run and replace them."""
+        if not room.leaving:
+            self._placement.put(room)
+            return
+        self._placement.remove(room.worker_id)
+        for container in self._containers_on(room.worker_id):
+            if not container.stopping:
+                self._let_finish(container)
+                self._count(self._pools[container.function_id])
 
     def _miss(self, fact: facts.WorkerDisconnected) -> None:
         if fact.worker_id not in self._workers:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, Final, Protocol, cast
 from urllib.parse import urlsplit
 
-from jiffy.errors import CorruptError, InvalidError, NotFoundError, UnauthenticatedError, UnavailableError
+from jiffy.addresses import read_address
+from jiffy.errors import CorruptError, NotFoundError, UnauthenticatedError, UnavailableError
 from jiffy.objects.base import (
     ABSENT,
     BATCH_LENGTH,
@@ -44,16 +45,14 @@ class _Readable(Protocol):
 
 
 class HttpObjects:
-    """`url` is the server's HTTP address, `token` is `id:secret`. `stall`: seconds without a byte until it is given up."""
+    """`url` is the server's HTTP address, with the pin of its certificate if that is its own, `token` is `id:secret`.
+    `stall`: seconds without a byte until it is given up."""
 
     def __init__(self, url: str, token: str, *, stall: float = 10.0) -> None:
-        self.name = url.rstrip("/")
-        parts = urlsplit(self.name)
-        if parts.hostname is None:
-            raise InvalidError(f"{url} is no address of an object server", hint="such as http://host:9701")
-        self._address = (parts.hostname, parts.port)
-        self._prefix = parts.path
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._address = read_address(url)
+        self.name = self._address.url
+        self._prefix = urlsplit(self.name).path
+        self._tls = self._address.context()
         self._stall = stall
         self._headers = {"Authorization": f"Bearer {token}"}
         self._answers = RoundTrips()
@@ -142,7 +141,7 @@ class HttpObjects:
             return self._idle.pop(), True
         except IndexError:
             pass
-        host, port = self._address
+        host, port = self._address.host, self._address.port
         seconds = min(_CONNECT_SECONDS, self._stall)
         if self._tls is None:
             connection = http.client.HTTPConnection(host, port, timeout=seconds)
@@ -152,6 +151,8 @@ class HttpObjects:
             connection.connect()
         except OSError as error:
             raise UnavailableError(f"{self.name} does not answer", why=_describe(error)) from error
+        if isinstance(connection.sock, ssl.SSLSocket):
+            self._address.check(connection.sock.getpeercert(binary_form=True))
         connection.sock.settimeout(self._stall)
         return connection, False
 

@@ -4,22 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any, Final
 
 from aiohttp import web
 from grpclib.server import Server
 
 from jiffy.core.events import WorkerConnected
+from jiffy.datadir import DataDirectory
 from jiffy.errors import UnauthenticatedError
 from jiffy.server.caller import Caller, read_caller
+from jiffy.server.container_sockets import SERVICES, listen_for_gate, read_name
 from jiffy.server.listeners import borrow_listener
-from jiffy.server.service import AnyStream, Service
+from jiffy.server.service import AnyStream, Identify, Service
 from jiffy.store.stores import Stores
 
 logger = logging.getLogger(__name__)
 
-_ANNOUNCEMENT_GRACE = 5.0
+_GATE: Final = "gate"
+_MOST_CONNECTIONS: Final = 10_000
+_ANNOUNCEMENT_GRACE: Final = 5.0
 """Seconds that a container may be ahead of its worker's announcement that it was started."""
 
 
@@ -35,7 +41,7 @@ class _Bridge:
 
 
 class Bridges:
-    """Serves `nouns` to containers on every local worker's bridge."""
+    """Serves `nouns` to containers on every local worker's bridge, and to those whose connections come by the gate."""
 
     def __init__(
         self,
@@ -49,16 +55,27 @@ class Bridges:
         self._bridges: dict[str, _Bridge] = {}
 
     async def open(self, event: WorkerConnected) -> None:
-        if event.worker_id in self._bridges:
+        """Accept on the worker's listeners, if it has any: others carry their containers' connections to the gate."""
+        if event.worker_id in self._bridges or event.listeners is None:
             return
-        grpc_socket = borrow_listener(event.process, event.grpc_listener)
-        http_socket = borrow_listener(event.process, event.http_listener)
-        grpc = Server([Service(self._nouns, _ByAddress(self, event.worker_id, event.http_port))])
+        grpc_socket = borrow_listener(event.listeners.process, event.listeners.grpc)
+        http_socket = borrow_listener(event.listeners.process, event.listeners.http)
+        self._bridges[event.worker_id] = await self._serve(
+            _ByAddress(self, event.worker_id, event.http_port), grpc_socket, http_socket
+        )
+
+    async def open_for_gate(self, data: DataDirectory) -> None:
+        """Accept what the gate passes on."""
+        sockets = [listen_for_gate(data, service) for service in SERVICES]
+        self._bridges[_GATE] = await self._serve(_ByName(self), *sockets)
+
+    async def _serve(self, identify: Identify, grpc_socket: socket.socket, http_socket: socket.socket) -> _Bridge:
+        grpc = Server([Service(self._nouns, identify)])
         await grpc.start(sock=grpc_socket)
         http = web.AppRunner(self._make_application(), access_log=None)
         await http.setup()
         await web.SockSite(http, http_socket).start()
-        self._bridges[event.worker_id] = _Bridge(grpc, http)
+        return _Bridge(grpc, http)
 
     async def close(self, worker_id: str) -> None:
         if (bridge := self._bridges.pop(worker_id, None)) is not None:
@@ -81,22 +98,41 @@ class Bridges:
             await asyncio.sleep(0.02)
 
 
-class _ByAddress:
-    """Identifies a caller by its connection; the answer holds as long as the connection does."""
+class _Identified:
+    """Callers, known by their connections; an answer holds as long as the connection does."""
+
+    def __init__(self, bridges: Bridges) -> None:
+        self._bridges = bridges
+        self._known: dict[Any, str] = {}
+
+    async def _caller(self, stream: AnyStream, peer: object, worker_id: str, address: str, http_port: int) -> Caller:
+        task_id = self._known.get(peer)
+        if task_id is None:
+            task_id = self._known[peer] = await self._bridges.find_task(worker_id, address)
+            if len(self._known) > _MOST_CONNECTIONS:
+                del self._known[next(iter(self._known))]
+        return read_caller(dict(stream.metadata or {}), token_id="", task_id=task_id, http_port=http_port)
+
+
+class _ByAddress(_Identified):
+    """Of a container on the bridge of a worker on this host."""
 
     def __init__(self, bridges: Bridges, worker_id: str, http_port: int) -> None:
-        self._bridges = bridges
-        self._http_port = http_port
+        super().__init__(bridges)
         self._worker_id = worker_id
-        self._known: dict[str, str] = {}
+        self._http_port = http_port
 
     async def __call__(self, stream: AnyStream) -> Caller:
         peer = stream.peer.addr() if stream.peer is not None else None
         if not peer:
             raise UnauthenticatedError("the caller's address is not known")
-        address, port = str(peer[0]), int(peer[1])
-        connection = f"{address}:{port}"
-        if connection not in self._known:
-            self._known[connection] = await self._bridges.find_task(self._worker_id, address)
-        task_id = self._known[connection]
-        return read_caller(dict(stream.metadata or {}), token_id="", task_id=task_id, http_port=self._http_port)
+        return await self._caller(stream, peer, self._worker_id, str(peer[0]), self._http_port)
+
+
+class _ByName(_Identified):
+    """Of a container elsewhere: the gate gives its sockets a name that says who speaks."""
+
+    async def __call__(self, stream: AnyStream) -> Caller:
+        peer: Any = stream.peer.addr() if stream.peer is not None else b""
+        name = peer if isinstance(peer, bytes) else b""
+        return await self._caller(stream, name, *read_name(name))

@@ -10,6 +10,7 @@ from typing import Final
 from aiohttp import web
 
 from jiffy.errors import (
+    ConflictError,
     CorruptError,
     ExhaustedError,
     InvalidError,
@@ -25,12 +26,15 @@ from jiffy.server.blobs import Blobs
 from jiffy.server.collection import Collection, serve_collection
 from jiffy.server.exports import Exports
 from jiffy.server.imports import Imports
+from jiffy.server.issued_tokens import IssuedTokens
 from jiffy.server.remote_objects import RemoteObjects
 from jiffy.server.spans import send_span
 from jiffy.server.workers import Workers
+from jiffy.store.tokens import TokenKind
 
 _STATUS: Final = {
     NotFoundError: 404,
+    ConflictError: 409,
     InvalidError: 400,
     UnauthenticatedError: 401,
     ExhaustedError: 507,
@@ -39,8 +43,8 @@ _STATUS: Final = {
 }
 _CHUNK: Final = 2**20
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-CheckToken = Callable[[str], Awaitable[bool]]
-"""Whether `id:secret` is a token of this server."""
+CheckToken = Callable[[str], Awaitable[TokenKind | None]]
+"""What `id:secret` is a token for; None when this server did not issue it."""
 
 
 def public_application(blobs: Blobs) -> web.Application:
@@ -59,19 +63,23 @@ def full_application(
     exports: Exports,
     imports: Imports,
     remote: RemoteObjects,
+    tokens: IssuedTokens,
     check_token: CheckToken,
     describe: Callable[[], object],
 ) -> web.Application:
     """The same, and what hosts and operators reach; `describe` gives the state for /health."""
     application = public_application(blobs)
 
-    def for_token(handler: Handler) -> Handler:
+    def for_token(handler: Handler, *kinds: TokenKind) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            if not await check_token(bearer_token(request)):
+            if await check_token(bearer_token(request)) not in (TokenKind.CLIENT, *kinds):
                 raise UnauthenticatedError("this request needs the server's token")
             return await handler(request)
 
         return handle
+
+    def for_worker(handler: Handler) -> Handler:
+        return for_token(handler, TokenKind.WORKER)
 
     async def get_object(request: web.Request) -> web.StreamResponse:
         path = objects.path(digest := check_digest(request.match_info["digest"]))
@@ -101,20 +109,27 @@ def full_application(
     async def collect(request: web.Request) -> web.StreamResponse:
         return await serve_collection(request, collection)
 
+    async def allow(request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
     async def health(request: web.Request) -> web.StreamResponse:
         return web.json_response(describe())
 
-    application.router.add_get("/objects/{digest}", for_token(get_object))
-    application.router.add_put("/objects/{digest}", for_token(put_object))
-    application.router.add_post("/objects", for_token(get_batch))
-    application.router.add_post("/objects/missing", for_token(get_missing))
+    application.router.add_get("/objects/{digest}", for_worker(get_object))
+    application.router.add_put("/objects/{digest}", for_worker(put_object))
+    application.router.add_post("/objects", for_worker(get_batch))
+    application.router.add_post("/objects/missing", for_worker(get_missing))
     application.router.add_get("/images", for_token(exports.answer_list))
     application.router.add_post("/images", for_token(imports.answer))
     application.router.add_get("/images/{image_id:.+}/content", for_token(exports.answer_content))
     application.router.add_get("/images/{image_id:.+}/profile", for_token(exports.answer_profile))
     application.router.add_get("/images/{image_id:.+}", for_token(exports.answer_one))
     application.router.add_post("/collect", for_token(collect))
-    application.router.add_get("/worker", for_token(workers.serve))
+    application.router.add_get("/worker", for_worker(workers.serve))
+    application.router.add_get("/relay", for_worker(allow))
+    application.router.add_get("/tokens", for_token(tokens.answer_list))
+    application.router.add_post("/tokens", for_token(tokens.answer_new))
+    application.router.add_post("/tokens/revoke", for_token(tokens.answer_revoke))
     application.router.add_get("/health", health)
     return application
 

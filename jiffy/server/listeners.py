@@ -15,13 +15,13 @@ _SYS_PIDFD_GETFD: Final = 438
 _BACKLOG: Final = 1024
 
 
-def open_listener(host: str, port: int) -> socket.socket:
-    """A TCP listener; UnavailableError when the address is taken."""
+def open_listener(host: str, port: int, option: str = "--port") -> socket.socket:
+    """A TCP listener; UnavailableError, with the option to change, when the address is taken."""
     try:
         return socket.create_server((host, port), backlog=_BACKLOG)
     except OSError as error:
         raise UnavailableError(
-            f"cannot listen on {host}:{port}", why=os.strerror(error.errno or 0), hint="choose another with --port"
+            f"cannot listen on {host}:{port}", why=os.strerror(error.errno or 0), hint=f"choose another with {option}"
         ) from error
 
 

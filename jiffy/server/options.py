@@ -21,20 +21,22 @@ class ServerOptions:
     """`mirror` is the address of a bucket that is to have all objects too, empty for none; `offers` names what of this
     host's configuration the steps of builds may use; `registry_mirrors` are addresses that are asked in place of a
     registry's host, `python_builds` the address of the Pythons for `add_python=`. `store` is the address of a PostgreSQL
-    database, empty for a file in the data directory; it may hold a password, and is passed on by the environment."""
+    database, empty for a file in the data directory; it may hold a password, and is passed on by the environment. `gate`
+    is the address, HOST:PORT, where workers from elsewhere join; empty for nowhere."""
 
     mirror: str = ""
     offers: tuple[str, ...] = ()
     registry_mirrors: Mapping[str, str] = field(default_factory=dict)
     python_builds: str = PYTHON_BUILDS
     store: str = ""
+    gate: str = ""
 
     def arguments(self) -> tuple[str, ...]:
         """As server_options reads them; without what `environment` has."""
         offers = [word for name in self.offers for word in ("--offer", name)]
         pairs = [f"{host}={address}" for host, address in self.registry_mirrors.items()]
         mirrors = [word for pair in pairs for word in ("--registry-mirror", pair)]
-        return ("--mirror", self.mirror, "--python-builds", self.python_builds, *offers, *mirrors)
+        return ("--mirror", self.mirror, "--python-builds", self.python_builds, "--gate", self.gate, *offers, *mirrors)
 
     def environment(self) -> dict[str, str]:
         """What arguments would show to everybody on this host."""
@@ -42,7 +44,7 @@ class ServerOptions:
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --mirror, --offer, --registry-mirror, --python-builds and --store, given to the command as
+    """Adds --mirror, --offer, --registry-mirror, --python-builds, --store and --gate, given to the command as
     `options: ServerOptions`."""
 
     @functools.wraps(command)
@@ -53,9 +55,10 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         registry_mirrors: dict[str, str],
         python_builds: str,
         store: str,
+        gate: str,
         **others: Any,
     ) -> Any:
-        options = ServerOptions(mirror, offers, registry_mirrors, python_builds, store)
+        options = ServerOptions(mirror, offers, registry_mirrors, python_builds, store, gate)
         return command(*arguments, options=options, **others)
 
     mirror = click.option(
@@ -85,7 +88,15 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="URL",
         help="Where the builds of python-build-standalone are, for add_python=.",
     )
-    return mirror(offer(registries(pythons(store_option(run)))))
+    gate = click.option(
+        "--gate",
+        default="",
+        envvar="JIFFY_GATE",
+        metavar="HOST:PORT",
+        callback=_check_gate,
+        help="Where workers from elsewhere may join, by TLS: 0.0.0.0:9902. See `jiffy token create`.",
+    )
+    return mirror(offer(registries(pythons(store_option(gate(run))))))
 
 
 def store_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -103,6 +114,13 @@ def store_option(command: Callable[..., Any]) -> Callable[..., Any]:
 def _check_store(context: click.Context, option: click.Parameter, address: str) -> str:
     if address and not address.startswith(POSTGRES_SCHEMES):
         raise click.BadParameter(f"{address.partition(':')[0]!r} is no postgresql:// address", context, option)
+    return address
+
+
+def _check_gate(context: click.Context, option: click.Parameter, address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if address and (not host or not port.isdecimal()):
+        raise click.BadParameter(f"{address!r} is no HOST:PORT", context, option)
     return address
 
 

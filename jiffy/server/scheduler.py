@@ -84,7 +84,7 @@ class Scheduler:
         return known
 
     def _define(self, known: KnownFunction, layers: tuple[str, ...] = ()) -> None:
-        self.tell(facts.FunctionDefined(known.function_id, known.app_id, known.settings, layers))
+        self.tell(facts.FunctionDefined(known.function_id, known.app_id, known.settings, layers, known.labels))
 
     def peek_function(self, task_id: str) -> KnownFunction | None:
         """The function of a container that lives."""

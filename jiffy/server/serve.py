@@ -38,6 +38,7 @@ from jiffy.server.builder import Builder
 from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller, read_caller
 from jiffy.server.calls import Calls
+from jiffy.server.certificates import ensure_certificate
 from jiffy.server.collection import Collection
 from jiffy.server.containers import Containers
 from jiffy.server.definitions import Definitions
@@ -50,6 +51,7 @@ from jiffy.server.http import full_application, public_application
 from jiffy.server.image_names import ImageNames
 from jiffy.server.images import Images
 from jiffy.server.imports import Imports
+from jiffy.server.issued_tokens import IssuedTokens
 from jiffy.server.launches import Launches
 from jiffy.server.layer_spans import LayerSpans
 from jiffy.server.layers import Layers
@@ -70,6 +72,7 @@ from jiffy.server.tokens import Tokens
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.server.workers import Workers
 from jiffy.store.stores import Stores, open_stores
+from jiffy.store.tokens import TokenKind
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +112,7 @@ class TokenIdentity:
         metadata: dict[str, Any] = dict(stream.metadata or {})
         token_id = str(metadata.get("x-modal-token-id", ""))
         secret = str(metadata.get("x-modal-token-secret", ""))
-        if not await self._stores.tokens.is_valid(token_id, secret):
+        if await self._stores.tokens.kind_of(token_id, secret) is not TokenKind.CLIENT:
             raise UnauthenticatedError(
                 "this server did not issue the token",
                 hint='`eval "$(jiffy env)"` sets the right one in a shell, `jiffy login` in a profile',
@@ -145,6 +148,7 @@ async def run_server(
         await _listen_http(stack, parts, listeners.http)
         stack.push_async_callback(parts.workers.close)
         await _listen_grpc(stack, parts, listeners)
+        await parts.bridges.open_for_gate(data)
         await _keep_running(stack, parts.apps.watch_forever())
         await _keep_running(stack, parts.collection.run_forever())
         if options.mirror:
@@ -216,9 +220,9 @@ def _assemble(
 
     collection = Collection(stores.references, objects, KnownLayers(data.layers, objects), remote.forget)
 
-    async def check_token(token: str) -> bool:
+    async def check_token(token: str) -> TokenKind | None:
         token_id, _, secret = token.partition(":")
-        return await stores.tokens.is_valid(token_id, secret)
+        return await stores.tokens.kind_of(token_id, secret)
 
     def describe() -> dict[str, object]:
         return {"status": "ok", "workers": len(workers.connected()), "pid": os.getpid()}
@@ -231,6 +235,7 @@ def _assemble(
         Exports(stores, derivations, objects),
         Imports(stores, objects, builder, remote),
         remote,
+        IssuedTokens(stores.tokens, options.gate, ensure_certificate(data.certificate) if options.gate else ""),
         check_token,
         describe,
     )

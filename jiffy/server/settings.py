@@ -27,6 +27,13 @@ class KnownFunction:
     definition: api_pb2.Function
     settings: Settings
 
+    @property
+    def labels(self) -> tuple[frozenset[str], ...]:
+        """Of each set its worker must have one: `region=` and the like, as it says where it may run."""
+        place = self.definition.scheduler_placement
+        asked = {"region": place.regions, "zone": [place._zone] if place._zone else []}
+        return tuple(frozenset(f"{name}={value}" for value in values) for name, values in asked.items() if values)
+
 
 def read_settings(definition: Any) -> Settings:
     """From a Function message. Newer clients send autoscaler_settings, older ones the fields that preceded it."""

@@ -17,10 +17,11 @@ from typing import Any, Final, Protocol
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
-from jiffy.core.events import Event, WorkerConnected, WorkerReported
+from jiffy.core.events import PROTOCOL, Event, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe, read_event
 from jiffy.core.placement import Room
-from jiffy.errors import InvalidError, JiffyError
+from jiffy.errors import ConflictError, InvalidError, JiffyError
+from jiffy.version import VERSION
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +68,9 @@ class Worker:
             worker_id=self.hello.worker_id,
             cpu_millis=self.hello.cpu_millis,
             memory_bytes=self.hello.memory_bytes,
+            labels=frozenset(self.hello.labels),
             layers=frozenset() if report is None else frozenset(report.layers),
+            leaving=self.hello.leaving if report is None else report.leaving,
         )
 
 
@@ -112,7 +115,14 @@ class Workers:
         return socket
 
     async def talk(self, socket: Socket) -> None:
-        worker = await self._welcome(socket)
+        """With one worker, until its end. One that cannot be understood is told why."""
+        try:
+            worker = await self._welcome(socket)
+        except (InvalidError, ConflictError) as error:
+            logger.error("%s", error)
+            await socket.send_str(json.dumps({"refused": str(error)}))
+            await socket.close()
+            return
         sender = asyncio.ensure_future(_send_forever(worker, socket))
         try:
             await self._listen(worker, socket)
@@ -129,10 +139,16 @@ class Workers:
         hello = read_event(json.loads(await socket.receive_str())["event"])
         if not isinstance(hello, WorkerConnected):
             raise InvalidError("a worker must introduce itself first")
+        if hello.protocol != PROTOCOL:
+            raise ConflictError(
+                f"worker {hello.worker_id} cannot join",
+                why=f"it runs jiffy {hello.version}, whose protocol is {hello.protocol}; this is {VERSION} with {PROTOCOL}",
+                hint="run the same version of jiffy on both",
+            )
         worker = self._workers.setdefault(hello.worker_id, Worker(hello))
         if worker.socket is not None:
             self._spawn(_close(worker.socket))
-        worker.hello, worker.socket, worker.outbox = hello, socket, asyncio.Queue()
+        worker.hello, worker.socket, worker.outbox, worker.report = hello, socket, asyncio.Queue(), None
         for order in [order for orders in worker.orders.values() for order in orders]:
             worker.outbox.put_nowait(_envelope(order))
         logger.info("worker %s connected, %d containers", hello.worker_id, len(hello.containers))

@@ -181,4 +181,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """
     ALTER TABLE inputs ADD COLUMN created_at REAL NOT NULL DEFAULT 0;
     """,
+    """
+    ALTER TABLE tokens ADD COLUMN kind TEXT NOT NULL DEFAULT 'client';
+    """,
 )

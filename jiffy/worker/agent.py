@@ -8,23 +8,28 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+from jiffy.addresses import read_address
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
-from jiffy.core.events import WorkerConnected, WorkerReported
+from jiffy.core.events import PROTOCOL, Listeners, WorkerConnected, WorkerReported
 from jiffy.datadir import DataDirectory, read_token
+from jiffy.errors import JiffyError
 from jiffy.identifiers import random_id
 from jiffy.locks import hold_lock
-from jiffy.objects.eviction import Limits
+from jiffy.objects.eviction import NO_LIMITS, Limits
 from jiffy.runtime import cgroups
-from jiffy.runtime.network import GATEWAY
+from jiffy.runtime.capacity import Capacity
+from jiffy.version import VERSION
+from jiffy.worker.caches import BUILD_CACHE_BYTES
 from jiffy.worker.connection import Connection, local_server
 from jiffy.worker.container import Container
-from jiffy.worker.host import GRPC_PORT, HTTP_PORT, Host, Origin, open_host
+from jiffy.worker.host import HTTP_PORT, Host, Origin, open_host
 from jiffy.worker.meter import Meter
+from jiffy.worker.relay import Relay
 
 logger = logging.getLogger(__name__)
 
@@ -32,53 +37,66 @@ _STOP_GRACE: Final = 10.0
 _FLUSH_SECONDS: Final = 2.0
 
 
-class Agent:
-    """`server` is the HTTP address of a server elsewhere, whose objects are fetched as they are read, from `sources` before
-    it, and kept within `limits` on `disks`; empty for the server that shares the data directory. After `orphan_seconds`
-    without a server the worker stops its containers and ends."""
+@dataclass(frozen=True, slots=True)
+class WorkerOptions:
+    """`server` is the address of the gate of a server elsewhere, with the pin of its certificate; objects are fetched from
+    there as they are read, from `sources` before it, and kept within `limits` on `disks`. Empty for the server that shares
+    the data directory. `token_file` has the token that it asks for. `capacity` is what containers may use, None for all
+    that is found; `labels` are what placements ask for. After `orphan_seconds` without a server the worker stops its
+    containers and ends; one that is told to end gives what they run `drain_seconds`."""
 
-    def __init__(
-        self,
-        data: DataDirectory,
-        server: str,
-        sources: Sequence[str],
-        token_file: Path,
-        limits: Limits,
-        disks: Sequence[Path],
-        build_cache: int,
-        orphan_seconds: float,
-    ) -> None:
+    server: str = ""
+    token_file: Path | None = None
+    sources: tuple[str, ...] = ()
+    limits: Limits = NO_LIMITS
+    disks: tuple[Path, ...] = ()
+    build_cache: int = BUILD_CACHE_BYTES
+    capacity: Capacity | None = None
+    labels: tuple[str, ...] = ()
+    orphan_seconds: float = 60.0
+    drain_seconds: float = 0.0
+
+
+class Agent:
+    def __init__(self, data: DataDirectory, options: WorkerOptions) -> None:
         self._data = data
-        self._server = server
-        self._sources = tuple(sources)
-        self._token_file = token_file
-        self._limits = limits
-        self._disks = tuple(disks)
-        self._build_cache = build_cache
-        self._orphan_seconds = orphan_seconds
+        self._options = options
+        self._token_file = options.token_file or data.token
         self._worker_id = random_id("wo")
         self._containers: dict[str, Container] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
+        self._leaving = False
         self._ended = asyncio.Event()
+        self._failure: JiffyError | None = None
         self._meter = Meter()
         self._connection = Connection(self._find_server, self._hello, self._report, self._obey)
         self._host: Host | None = None
 
     async def run(self) -> None:
-        """From taking the lock until SIGTERM, SIGINT, or too long without a server."""
+        """From taking the lock until SIGTERM, SIGINT, or too long without a server. Raises what the server says when it
+        does not take this worker."""
         for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._ended.set)
-        origin = self._origin() if self._server else None
-        outbox = self._connection.outbox
+            asyncio.get_running_loop().add_signal_handler(number, self._leave)
+        options, outbox = self._options, self._connection.outbox
+        origin = self._origin() if options.server else None
         with hold_lock(self._data.worker_lock, "worker"):
-            async with open_host(self._data, origin, outbox.put, outbox.is_full, self._build_cache) as self._host:
+            async with open_host(
+                self._data, origin, outbox.put, outbox.is_full, options.build_cache, options.capacity
+            ) as self._host:
                 logger.info("worker %s runs on %s with %s", self._worker_id, self._data.root, self._host.runtime.name)
                 await self._serve()
+        if self._failure is not None:
+            raise self._failure
 
     def _origin(self) -> Origin:
-        return Origin((*self._sources, self._server), self._token_file, self._limits, self._disks)
+        options = self._options
+        return Origin((*options.sources, options.server), self._token_file, options.limits, options.disks)
 
     async def _serve(self) -> None:
+        assert self._host is not None
+        relay = Relay(self._worker_id, HTTP_PORT, lambda: read_address(self._options.server), self._read_token)
+        if self._options.server:
+            await relay.open(dict(zip(("grpc", "http"), self._host.listeners, strict=True)))
         connection = asyncio.ensure_future(self._connection.run())
         watcher = asyncio.ensure_future(self._watch_server())
         await self._ended.wait()
@@ -88,26 +106,40 @@ class Agent:
         await self._connection.leave()
         connection.cancel()
         await asyncio.gather(connection, watcher, return_exceptions=True)
+        await relay.close()
+
+    def _leave(self) -> None:
+        """Take no more, and end when what runs is done or its time is over; told again: end at once."""
+        if self._leaving or not self._containers or not self._connection.connected or not self._options.drain_seconds:
+            self._ended.set()
+            return
+        logger.info("leaving: %d containers may finish what they run", len(self._containers))
+        self._leaving = True
+        self._connection.report_now()
+        asyncio.get_running_loop().call_later(self._options.drain_seconds, self._ended.set)
+
+    def _read_token(self) -> str:
+        return read_token(self._token_file)
 
     def _find_server(self) -> tuple[str, str]:
-        if self._server:
-            return self._server, read_token(self._token_file)
+        if self._options.server:
+            return self._options.server, self._read_token()
         return local_server(self._data.address, self._token_file)
 
     def _hello(self) -> WorkerConnected:
         assert self._host is not None
-        grpc_listener, http_listener = self._host.listeners
+        grpc, http = self._host.listeners
         return WorkerConnected(
             worker_id=self._worker_id,
             containers=tuple(self._connection.outbox.ended().union(self._containers)),
-            process=os.getpid(),
-            gateway=GATEWAY,
-            grpc_port=GRPC_PORT,
-            grpc_listener=grpc_listener.fileno(),
+            cpu_millis=self._host.capacity.cpu_millis,
+            memory_bytes=self._host.capacity.memory_bytes,
             http_port=HTTP_PORT,
-            http_listener=http_listener.fileno(),
-            cpu_millis=1000 * (os.cpu_count() or 1),
-            memory_bytes=self._host.memory_bytes,
+            protocol=PROTOCOL,
+            version=VERSION,
+            listeners=None if self._options.server else Listeners(os.getpid(), grpc.fileno(), http.fileno()),
+            labels=self._options.labels,
+            leaving=self._leaving,
         )
 
     def _report(self) -> WorkerReported:
@@ -116,23 +148,28 @@ class Agent:
         return WorkerReported(
             worker_id=self._worker_id,
             cpu_seconds_used=usage.cpu_seconds,
-            memory_bytes_free=max(0, self._host.memory_bytes - usage.memory_bytes),
+            memory_bytes_free=max(0, self._host.capacity.memory_bytes - usage.memory_bytes),
             containers=len(self._containers),
             disk_bytes_free=shutil.disk_usage(self._data.root).free,
             usage=self._meter.read({task_id: container.cgroup for task_id, container in self._containers.items()}),
             layers=self._host.roots.known_layers(),
+            leaving=self._leaving,
         )
 
     def _obey(self, action: Action) -> None:
         """Orders may be repeated: a container is launched once. One that comes when this worker ends is left to another."""
         match action:
-            case LaunchContainer() if action.task_id not in self._jobs and not self._ended.is_set():
+            case LaunchContainer() if action.task_id not in self._jobs and not self._is_ending():
                 self._launch(action)
             case StopContainer() if action.task_id in self._containers:
                 self._containers[action.task_id].stop(action)
 
+    def _is_ending(self) -> bool:
+        return self._leaving or self._ended.is_set()
+
     def _launch(self, order: LaunchContainer) -> None:
         assert self._host is not None
+        logger.info("%s is launched", order.task_id)
         container = self._containers[order.task_id] = Container(order, self._host)
         job = self._jobs[order.task_id] = asyncio.ensure_future(container.run())
         job.add_done_callback(partial(self._forget, order.task_id))
@@ -142,12 +179,17 @@ class Agent:
         self._containers.pop(task_id, None)
         if not job.cancelled() and (error := job.exception()) is not None:
             logger.error("container %s failed", task_id, exc_info=error)
+        if self._leaving and not self._containers:
+            self._ended.set()
 
     async def _watch_server(self) -> None:
         while True:
             await asyncio.sleep(1)
+            if self._connection.refusal is not None:
+                self._failure = self._connection.refusal
+                self._ended.set()
             lonely = time.monotonic() - self._connection.lost_at
-            if not self._connection.connected and lonely > self._orphan_seconds:
+            if not self._connection.connected and lonely > self._options.orphan_seconds:
                 logger.warning("no server for %.0f s; ending", lonely)
                 self._ended.set()
 

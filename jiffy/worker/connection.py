@@ -6,6 +6,7 @@ The server may die and come back, at another address too; what it had not acknow
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -16,17 +17,19 @@ from typing import Any, Final, Protocol
 
 import aiohttp
 
+from jiffy.addresses import read_address
 from jiffy.core.actions import Action
 from jiffy.core.events import ContainerExited, Event, LogWritten, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe, read_action
 from jiffy.datadir import read_token
-from jiffy.errors import InvalidError, UnauthenticatedError
+from jiffy.errors import ConflictError, InvalidError, JiffyError, UnauthenticatedError
 
 logger = logging.getLogger(__name__)
 
 _MOST_LOG_BYTES: Final = 64 * 2**20
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
+_REPORT_SECONDS: Final = 2.0
 
 
 class Outbox:
@@ -95,12 +98,19 @@ class Connection:
         self.lost_at = time.monotonic()
         """When the server was last heard; meaningful while there is no connection."""
         self.connected = False
+        self.refusal: JiffyError | None = None
+        """Why the server does not take this worker, if it never has."""
+        self._was_taken = False
+        self._report_due = asyncio.Event()
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
     async def leave(self) -> None:
         """Tell the server that this worker does not come back."""
         if self._socket is not None:
             await self._socket.close(code=aiohttp.WSCloseCode.GOING_AWAY)
+
+    def report_now(self) -> None:
+        self._report_due.set()
 
     async def run(self) -> None:
         """Stay connected until cancelled."""
@@ -109,8 +119,9 @@ class Connection:
             try:
                 await self._connect_once()
                 pause = _FIRST_PAUSE
-            except UnauthenticatedError as error:
+            except (UnauthenticatedError, ConflictError) as error:
                 logger.error("%s", error)
+                self.refusal = None if self._was_taken else error
             except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
                 logger.info("no server: %s", error)
             if self.connected:
@@ -121,17 +132,25 @@ class Connection:
             pause = min(_LONGEST_PAUSE, pause * 1.5)
 
     async def _connect_once(self) -> None:
-        url, token = self._find_server()
-        headers = {"Authorization": f"Bearer {token}"}
+        text, token = self._find_server()
+        address = read_address(text)
         async with aiohttp.ClientSession() as session:
             try:
                 socket = await session.ws_connect(
-                    f"{url}/worker", headers=headers, heartbeat=10, max_msg_size=64 * 2**20
+                    f"{address.url}/worker",
+                    headers={"Authorization": f"Bearer {token}"},
+                    heartbeat=10,
+                    max_msg_size=64 * 2**20,
+                    ssl=aiohttp.Fingerprint(address.pin) if address.pin else True,
                 )
             except aiohttp.WSServerHandshakeError as error:
                 if error.status == 401:
-                    raise UnauthenticatedError(f"{url} refused the token", hint="use its token.json") from error
+                    raise UnauthenticatedError(
+                        f"{address.url} refused the token", hint="ask it for a new one: `jiffy token create`"
+                    ) from error
                 raise
+            except aiohttp.ServerFingerprintMismatch as error:
+                raise address.stranger() from error
             async with socket:
                 self._socket = socket
                 await self.talk(socket)
@@ -151,6 +170,9 @@ class Connection:
             await asyncio.gather(*senders, return_exceptions=True)
 
     def _receive(self, envelope: dict[str, Any]) -> None:
+        if "refused" in envelope:
+            raise ConflictError(envelope["refused"])
+        self._was_taken = True
         if "acknowledged" in envelope:
             self.outbox.acknowledge(int(envelope["acknowledged"]))
             return
@@ -170,7 +192,9 @@ class Connection:
     async def _send_reports(self, socket: Socket) -> None:
         while True:
             await socket.send_str(json.dumps({"event": describe(self._make_report())}))
-            await asyncio.sleep(2)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._report_due.wait(), _REPORT_SECONDS)
+            self._report_due.clear()
 
 
 def local_server(address: Path, token: Path) -> tuple[str, str]:

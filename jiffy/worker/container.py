@@ -174,7 +174,7 @@ class Container:
             mounts=(*caches, *_write_files(root.folder / "files", files)),
             network_namespace="" if self._interface is None else self._interface.namespace,
             cgroup=self.cgroup,
-            memory_bytes=order.resources.memory_bytes or self._host.memory_bytes,
+            memory_bytes=order.resources.memory_bytes or self._host.capacity.memory_bytes,
             cpu_millis=order.resources.cpu_millis,
             uid=order.user.uid,
             gid=order.user.gid,

@@ -6,7 +6,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import platform
 import shutil
 import socket
@@ -30,6 +29,7 @@ from jiffy.objects.sources import open_sources
 from jiffy.objects.tiers import Tiers
 from jiffy.periodic import repeat
 from jiffy.runtime import cgroups
+from jiffy.runtime.capacity import Capacity, find_capacity
 from jiffy.runtime.kernel import choose_mode, require_kernel
 from jiffy.runtime.network import GATEWAY, ContainerNetwork
 from jiffy.runtime.oci import Runtime, choose_runtime, hide_empty_hierarchy
@@ -43,7 +43,6 @@ logger = logging.getLogger(__name__)
 
 GRPC_PORT: Final = 9900
 HTTP_PORT: Final = 9901
-_MEMORY_SHARE: Final = 0.9
 _SYNC_SECONDS: Final = 30.0
 _SCRUB_SECONDS: Final = 24 * 3600.0
 _SCRUB_RATE: Final = 20e6
@@ -77,7 +76,7 @@ class Host:
     runtime: Runtime
     caches: Caches
     changes: Changes
-    memory_bytes: int
+    capacity: Capacity
     listeners: tuple[socket.socket, socket.socket]
     report: Callable[[Event], None]
     is_full: Callable[[], bool]
@@ -95,9 +94,11 @@ async def open_host(
     report: Callable[[Event], None],
     is_full: Callable[[], bool],
     build_cache: int = BUILD_CACHE_BYTES,
+    capacity: Capacity | None = None,
 ) -> AsyncIterator[Host]:
     """This process moves to a mount namespace of its own, and becomes the parent of its containers. Without an `origin`,
-    the data directory has all objects. `build_cache`: bytes that the caches of builds may have."""
+    the data directory has all objects. `build_cache`: bytes that the caches of builds may have. `capacity`: what
+    containers may use, if not all that is there."""
     require_kernel(platform.release())
     async with AsyncExitStack() as stack:
         _enter_namespace(data)
@@ -119,7 +120,7 @@ async def open_host(
             runtime=runtime,
             caches=caches,
             changes=_open_changes(data, origin),
-            memory_bytes=int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * _MEMORY_SHARE),
+            capacity=capacity or find_capacity(),
             listeners=(listeners[0], listeners[1]),
             report=report,
             is_full=is_full,

@@ -20,7 +20,7 @@ from jiffy.fs.mode import Mode
 from jiffy.runtime.kernel import MODE_VARIABLE
 from tests.cli.test_commands import jiffy
 from tests.conftest import ProgramFolder
-from tests.inventory import await_nothing_new, take_inventory
+from tests.inventory import await_nothing_about
 from tests.servers import ServerUnderTest
 
 pytestmark = pytest.mark.root
@@ -79,7 +79,6 @@ def test_images_are_listed_with_their_sizes(server: ServerUnderTest, image_id: s
 def test_a_mounted_image_is_a_root_that_programs_run_in(
     server: ServerUnderTest, image_id: str, tmp_path: Path, mode: Mode
 ) -> None:
-    before = take_inventory()
     with mounted(server, image_id, tmp_path / "at", mode) as at:
         command = ["chroot", str(at), "/usr/bin/env", "python3", "-c", "import json, ssl; print(json.dumps([1]))"]
         done = subprocess.run(
@@ -88,19 +87,18 @@ def test_a_mounted_image_is_a_root_that_programs_run_in(
         assert done.stdout.strip() == "[1]", done.stderr
         (at / "written").write_text("x")
     assert list((tmp_path / "at").iterdir()) == []
-    assert await_nothing_new(before) == []
+    assert await_nothing_about(str(tmp_path)) == []
 
 
 @pytest.mark.parametrize("mode", list(Mode))
 def test_what_a_killed_one_left_is_removed_by_the_next(
     server: ServerUnderTest, image_id: str, tmp_path: Path, mode: Mode
 ) -> None:
-    before = take_inventory()
     with mounted(server, image_id, tmp_path / "at", mode, signal.SIGKILL):
         pass
     with mounted(server, image_id, tmp_path / "at", mode) as at:
         assert (at / "etc" / "os-release").read_text()
-    assert await_nothing_new(before) == []
+    assert await_nothing_about(str(tmp_path)) == []
 
 
 def test_a_profile_tells_which_files_starts_read(server: ServerUnderTest, image_id: str) -> None:

@@ -92,8 +92,21 @@ def test_gpus_are_placed_by_count_and_type_the_most_wanted_first() -> None:
 def test_a_worker_needs_the_labels_that_are_asked_for() -> None:
     made = placement(plain=0)
     made.put(Room("labelled", 4000, 8 * GIBIBYTE, labels=frozenset({"zone=a"})))
-    assert made.place(SMALL, Wish(labels=frozenset({"zone=a"}))) == "labelled"
-    assert "labels zone=b" in refused(made.place(SMALL, Wish(labels=frozenset({"zone=b"})))).reason
+    assert made.place(SMALL, Wish(labels=(frozenset({"zone=a", "zone=c"}),))) == "labelled"
+    wish = Wish(labels=(frozenset({"zone=b", "zone=c"}),))
+    assert refused(made.place(SMALL, wish)).reason == "no worker has zone=b or zone=c"
+    both = Wish(labels=(frozenset({"zone=a"}), frozenset({"zone=b"})))
+    assert refused(made.place(SMALL, both)).reason == "no worker has zone=a and zone=b"
+
+
+def test_a_label_that_no_worker_has_of_any_value_is_asked_of_none() -> None:
+    made = placement(plain=0)
+    wish = Wish(labels=(frozenset({"region=eu"}),))
+    assert made.place(SMALL, wish) == "plain"
+    made.put(Room("labelled", 4000, 8 * GIBIBYTE, labels=frozenset({"region=us"})))
+    assert refused(made.place(SMALL, wish)).reason == "no worker has region=eu"
+    made.remove("labelled")
+    assert made.place(SMALL, wish) == "plain"
 
 
 def test_a_held_worker_takes_others_only_as_far_as_they_leave_room() -> None:

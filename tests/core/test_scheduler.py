@@ -291,3 +291,45 @@ def test_nothing_is_launched_for_an_app_that_was_stopped(table: Table) -> None:
     assert table.tell(facts.AppStopped("ap-1", "it was stopped"))
     assert table.end("ta-1", ExitReason.STOPPED)[1:] == []
     assert table.scheduler.find_pool("fu-1") is None
+
+
+def leave(table: Table, name: str = "wo-1") -> list[Order]:
+    return table.tell(facts.WorkerWasHeard(Room(name, 4000, 4 * GIBIBYTE, leaving=True), {}))
+
+
+def test_a_worker_that_leaves_gets_no_more_and_what_waits_there_ends(table: Table) -> None:
+    table.arrive(1)
+    table.tell(facts.ContainerAsked("ta-1"))
+    assert kinds(leave(table), orders.Retire) == [orders.Retire("ta-1", "its worker is leaving")]
+    assert kinds(table.arrive(3), orders.Launch) == []
+    assert {order.worker_id for order in kinds(table.join("wo-2"), orders.Launch)} == {"wo-2"}
+
+
+def test_what_runs_on_a_worker_that_leaves_may_finish_and_new_inputs_go_elsewhere(table: Table) -> None:
+    table.join("wo-2")
+    (launch,) = kinds(table.arrive(1), orders.Launch)
+    table.begin_work(launch.task_id)
+    table.demand["fu-1"] = (0, 1, 0.0)
+    assert leave(table, launch.worker_id) == [], "it is neither stopped nor needed twice"
+    container = table.scheduler.find_container(launch.task_id)
+    assert container is not None and container.stopping and container.running
+    (other,) = kinds(table.arrive(1, running=1), orders.Launch)
+    assert other.worker_id != launch.worker_id
+
+
+def test_what_starts_on_a_worker_that_leaves_is_started_elsewhere(table: Table) -> None:
+    table.join("wo-2")
+    (launch,) = kinds(table.arrive(1), orders.Launch)
+    told = leave(table, launch.worker_id)
+    assert [order.task_id for order in kinds(told, orders.Stop)] == [launch.task_id]
+    assert [order.worker_id == launch.worker_id for order in kinds(told, orders.Launch)] == [False]
+
+
+def test_a_worker_that_leaves_and_reconnects_may_still_finish(table: Table) -> None:
+    table.arrive(1)
+    table.tell(facts.ContainerStarted("ta-1"))
+    table.begin_work("ta-1")
+    leave(table)
+    table.tell(facts.WorkerDisconnected("wo-1", False))
+    room = Room("wo-1", 4000, 4 * GIBIBYTE, leaving=True)
+    assert kinds(table.tell(facts.WorkerJoined(room, ("ta-1",))), orders.Stop) == []

@@ -6,20 +6,18 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from jiffy.cli.running import find_server
 from jiffy.datadir import DataDirectory
 from jiffy.fs.mode import Mode
 from jiffy.objects.local import LocalObjects
 from jiffy.runtime.kernel import MODE_VARIABLE
 from tests.conftest import ProgramFolder
-from tests.servers import ServerUnderTest
+from tests.servers import JIFFY, ServerUnderTest, free_port
 
 HELLO = """
     import modal
@@ -41,8 +39,7 @@ UNREAD_SO_FAR = "/usr/share/perl/5.36.0/unicore/Name.pm"
 @contextmanager
 def cold_worker(server: ServerUnderTest, data: DataDirectory, mode: Mode) -> Iterator[None]:
     """A worker that shares nothing with the server but its address and token."""
-    command = [sys.executable, "-m", "jiffy.worker", "--data", str(data.root)]
-    command += ["--server", find_server(server.data).http_url, "--token-file", str(server.data.token)]
+    command = [*JIFFY, "worker", "--data", str(data.root), *server.join_arguments()]
     nothing = subprocess.DEVNULL
     variables = {**os.environ, MODE_VARIABLE: mode}
     worker = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, env=variables)
@@ -59,7 +56,7 @@ def test_a_cold_host_fetches_what_a_program_reads_and_verifies_it(
     unstarted_server: ServerUnderTest, disk_folder: Path, program: ProgramFolder, mode: Mode
 ) -> None:
     server = unstarted_server
-    server.start("--no-worker")
+    server.start("--no-worker", "--gate", f"127.0.0.1:{free_port()}")
     data = DataDirectory(disk_folder / f"cold-{mode}")
     hello = program(HELLO)
     there = LocalObjects(server.data.objects, server.data.incoming)
@@ -102,7 +99,7 @@ def test_a_cold_host_builds_an_image_and_sends_what_it_wrote(
     unstarted_server: ServerUnderTest, disk_folder: Path, program: ProgramFolder
 ) -> None:
     server = unstarted_server
-    server.start("--no-worker")
+    server.start("--no-worker", "--gate", f"127.0.0.1:{free_port()}")
     before = set(LocalObjects(server.data.objects, server.data.incoming))
     data = DataDirectory(disk_folder / "cold-builder")
     with cold_worker(server, data, Mode.LAYERED):

@@ -13,7 +13,7 @@ import pytest
 from modal_proto import api_pb2
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
-from jiffy.core.events import ContainerExited, Event, ExitReason, WorkerConnected
+from jiffy.core.events import PROTOCOL, ContainerExited, Event, ExitReason, WorkerConnected
 from jiffy.core.placement import Room
 from jiffy.errors import ExhaustedError, UnavailableError
 from jiffy.image.index import Index
@@ -138,7 +138,7 @@ async def _nothing(subject: object) -> None: ...
 
 
 def hello(*containers: str) -> WorkerConnected:
-    return WorkerConnected("wo-1", containers, 1, "172.21.0.1", 9900, 3, 9901, 4, 2000, 2**30)
+    return WorkerConnected("wo-1", containers, 2000, 2**30, 9901, PROTOCOL)
 
 
 @pytest.fixture

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from jiffy.core.actions import LaunchContainer, StopContainer
-from jiffy.core.events import ContainerExited, Event, ExitReason, WorkerConnected, WorkerReported
+from jiffy.core.events import PROTOCOL, ContainerExited, Event, ExitReason, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe
 from jiffy.core.placement import Room
 from jiffy.errors import UnavailableError
 from jiffy.server.workers import Workers
 from tests.sim.network import Network, Socket, connect
 
-HELLO = WorkerConnected("wo-1", (), 1, "172.21.0.1", 9900, 3, 9901, 4, 2000, 2**30)
+HELLO = WorkerConnected("wo-1", (), 2000, 2**30, 9901, PROTOCOL)
 
 
 @dataclass
@@ -117,3 +117,19 @@ async def test_orders_are_sent_again_until_their_container_is_forgotten() -> Non
     assert kinds == ["LaunchContainer", "StopContainer"]
     await again.close()
     await asyncio.wait_for(talk, 2)
+
+
+async def test_a_worker_of_another_version_is_told_why_it_cannot_join() -> None:
+    house = House()
+    hello = replace(HELLO, protocol=PROTOCOL + 1, version="9.9")
+    await house.worker.send_str(json.dumps({"event": describe(hello)}))
+    refused = str((await told(house.worker))["refused"])
+    assert "9.9" in refused and "run the same version" in refused
+    await asyncio.wait_for(house.talk, 2)
+    assert house.workers.connected() == []
+
+
+async def test_one_that_does_not_introduce_itself_is_refused() -> None:
+    house = House()
+    await house.tell(1)
+    assert "must introduce itself" in str((await told(house.worker))["refused"])

@@ -144,6 +144,9 @@ class Socket:
             yield Message(WSMsgType.TEXT, data)
 
     async def close(self, code: int | None = None) -> None:
+        """What was sent still arrives, unless the way is cut."""
+        if not self.closed and (rest := self._sent_until - asyncio.get_running_loop().time()) >= 0:
+            await asyncio.sleep(rest + 0.0001)
         self.break_off(code)
 
     def break_off(self, code: int | None = None) -> None:

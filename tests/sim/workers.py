@@ -10,7 +10,15 @@ from aiohttp import WSCloseCode
 from modal_proto import api_pb2
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
-from jiffy.core.events import ContainerExited, ContainerStarted, Event, ExitReason, WorkerConnected, WorkerReported
+from jiffy.core.events import (
+    PROTOCOL,
+    ContainerExited,
+    ContainerStarted,
+    Event,
+    ExitReason,
+    WorkerConnected,
+    WorkerReported,
+)
 from jiffy.errors import JiffyError, NotFoundError
 from jiffy.identifiers import random_id
 from jiffy.server.caller import Caller
@@ -99,7 +107,7 @@ class SimWorker:
 
     def _hello(self) -> WorkerConnected:
         known = tuple(sorted(self.connection.outbox.ended().union(self.containers)))
-        return WorkerConnected(self.worker_id, known, 1, "gateway", 1, 1, 1, 1, CPU_MILLIS, MEMORY_BYTES)
+        return WorkerConnected(self.worker_id, known, CPU_MILLIS, MEMORY_BYTES, 1, PROTOCOL)
 
     def _report(self) -> WorkerReported:
         return WorkerReported(self.worker_id, 0.0, MEMORY_BYTES, len(self.containers))

@@ -10,11 +10,11 @@ import pytest
 from aiohttp import WSCloseCode, web
 
 from jiffy.core.actions import Action, StopContainer
-from jiffy.core.events import ContainerExited, ExitReason, LogWritten, WorkerConnected, WorkerReported
+from jiffy.core.events import PROTOCOL, ContainerExited, ExitReason, LogWritten, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe
 from jiffy.worker.connection import Connection, Outbox
 
-HELLO = WorkerConnected("wo-1", (), 1, "172.21.0.1", 9900, 3, 9901, 4, 2000, 2**30)
+HELLO = WorkerConnected("wo-1", (), 2000, 2**30, 9901, PROTOCOL)
 
 
 def event(number: int) -> LogWritten:

@@ -1,0 +1,62 @@
+"""`jiffy token`"""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from jiffy.cli.running import ask_server, data_option, find_server
+from jiffy.datadir import DataDirectory
+
+
+@click.group()
+def token() -> None:
+    """Tokens with which workers from elsewhere join the server that runs here. `jiffy env` has those of clients."""
+
+
+@token.command()
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def create(data: Path, as_json: bool) -> None:
+    """Issue a token, good for any number of workers until it is revoked. It is shown this once."""
+    directory = DataDirectory(data)
+    issued = ask_server(find_server(directory).http_url, directory.token, "/tokens", {})
+    if as_json:
+        click.echo(json.dumps(issued, indent=1))
+        return
+    host, _, port = issued["gate"].rpartition(":")
+    name = socket.getfqdn() if host in ("0.0.0.0", "[::]", "::") else host
+    click.echo(f"jiffy worker --server https://{name}:{port} --token {issued['token']}")
+
+
+@token.command("list")
+@data_option
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_tokens(data: Path, as_json: bool) -> None:
+    """Show the tokens that were issued, without their secrets."""
+    directory = DataDirectory(data)
+    issued = ask_server(find_server(directory).http_url, directory.token, "/tokens")
+    if as_json:
+        click.echo(json.dumps(issued, indent=1))
+        return
+    table = Table("token", "for", "issued")
+    for each in issued:
+        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each["created_at"]))
+        table.add_row(each["token_id"], f"{each['kind']}s", when)
+    Console().print(table)
+
+
+@token.command()
+@data_option
+@click.argument("token_id")
+def revoke(data: Path, token_id: str) -> None:
+    """Let nobody join with a token any more."""
+    directory = DataDirectory(data)
+    ask_server(find_server(directory).http_url, directory.token, "/tokens/revoke", {"token_id": token_id})
+    click.echo(f"{token_id} is revoked")

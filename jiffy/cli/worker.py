@@ -1,0 +1,133 @@
+"""`jiffy worker`"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import platform
+import re
+from pathlib import Path
+from typing import Final
+
+import click
+
+from jiffy.addresses import pinned, read_address
+from jiffy.cli.running import data_option
+from jiffy.datadir import DataDirectory
+from jiffy.errors import ConflictError, InvalidError, NotFoundError
+from jiffy.objects.eviction import Limits
+from jiffy.runtime.capacity import Capacity, find_capacity
+from jiffy.runtime.kernel import require_kernel
+from jiffy.worker.agent import Agent, WorkerOptions
+from jiffy.worker.caches import BUILD_CACHE_BYTES
+
+_UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
+
+
+def read_size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
+    """Bytes, as people write them: 20GiB, 512M, 1000000."""
+    if text is None:
+        return None
+    if (match := _SIZE.fullmatch(text.strip())) is None:
+        raise click.BadParameter(f"{text!r} is no size, such as 20GiB", context, option)
+    return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@click.command()
+@data_option
+@click.option("--server", required=True, envvar="JIFFY_SERVER", help="The server's gate: https://host:9902.")
+@click.option(
+    "--token", default="", envvar="JIFFY_WORKER_TOKEN", help="From `jiffy token create`; kept for later runs."
+)
+@click.option("--source", "sources", multiple=True, help="Where to look for objects before the server, nearest first.")
+@click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="What placements may ask for; repeatable.")
+@click.option("--cpus", type=click.FloatRange(min=0.1), help="What containers may use.  [default: all]")
+@click.option("--memory", callback=read_size, help="What containers may use.  [default: nine tenths]")
+@click.option("--cache-size", callback=read_size, default="0", help="Bytes of objects to keep at most; 0 for no limit.")
+@click.option(
+    "--keep-free", callback=read_size, default="2GiB", show_default=True, help="To keep free on the disk of objects."
+)
+@click.option(
+    "--disk",
+    "disks",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A folder on a disk for objects; repeatable.",
+)
+@click.option(
+    "--build-cache-size",
+    callback=read_size,
+    default=str(BUILD_CACHE_BYTES),
+    help="What caches of builds may have.  [default: 20GiB]",
+)
+@click.option("--orphan-seconds", default=60.0, show_default=True, help="How long to wait for a server that is gone.")
+@click.option(
+    "--drain-seconds",
+    default=120.0,
+    show_default=True,
+    help="What running inputs have to finish when the worker is told to end; others run them again after that.",
+)
+def worker(
+    data: Path,
+    server: str,
+    token: str,
+    sources: tuple[str, ...],
+    labels: tuple[str, ...],
+    cpus: float | None,
+    memory: int | None,
+    cache_size: int,
+    keep_free: int,
+    disks: tuple[Path, ...],
+    build_cache_size: int,
+    orphan_seconds: float,
+    drain_seconds: float,
+) -> None:
+    """Run containers on this machine for a server elsewhere, until SIGTERM or SIGINT. A second signal does not wait for
+    what runs."""
+    if os.geteuid() != 0:
+        raise ConflictError("a worker needs root", hint="run as root")
+    require_kernel(platform.release())
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    directory = DataDirectory(data)
+    directory.create()
+    options = WorkerOptions(
+        server=_join(directory, server, token),
+        token_file=directory.join_token,
+        sources=sources,
+        limits=Limits(cache_size, keep_free),
+        disks=disks,
+        build_cache=build_cache_size,
+        capacity=_declare(cpus, memory),
+        labels=labels,
+        orphan_seconds=orphan_seconds,
+        drain_seconds=drain_seconds,
+    )
+    asyncio.run(Agent(directory, options).run())
+
+
+def _join(data: DataDirectory, server: str, token: str) -> str:
+    """Keep the token, if one is given; gives the server's address with what is known of its certificate."""
+    read_address(server)
+    if token:
+        parts = token.split(":")
+        if len(parts) != 3 or not all(parts):
+            raise InvalidError("this is no token of a worker", hint="`jiffy token create` on the server prints one")
+        kept = dict(zip(("token_id", "token_secret", "pin"), parts, strict=True))
+        temporary = data.join_token.with_suffix(".new")
+        temporary.touch(mode=0o600)
+        temporary.write_text(json.dumps(kept))
+        temporary.rename(data.join_token)
+    if not data.join_token.exists():
+        raise NotFoundError("this machine has no token of the server", hint="`jiffy token create` there prints one")
+    address = pinned(server, json.loads(data.join_token.read_text())["pin"])
+    read_address(address)
+    return address
+
+
+def _declare(cpus: float | None, memory: int | None) -> Capacity | None:
+    found = find_capacity()
+    cpu_millis = found.cpu_millis if cpus is None else int(1000 * cpus)
+    return Capacity(cpu_millis, found.memory_bytes if memory is None else memory)

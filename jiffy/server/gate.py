@@ -1,0 +1,128 @@
+"""Where workers from elsewhere reach a server: one port, TLS, a process of its own, so that the objects which they fetch do
+not hold up calls.
+
+What begins as HTTP goes to the server's HTTP side, which asks for a token itself. What a worker carries for its containers
+goes to the server's sockets for them, once its token is known to be good; there the name that the connecting socket is bound
+to says who speaks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import itertools
+import json
+import logging
+import signal
+import socket
+import ssl
+import sys
+import time
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+import aiohttp
+import click
+
+from jiffy.datadir import DataDirectory
+from jiffy.errors import JiffyError, UnauthenticatedError, UnavailableError
+from jiffy.server.certificates import server_context
+from jiffy.server.container_sockets import connect_as
+from jiffy.tunnels import BUFFER_BYTES, MARK, Preface, Stream, carry, close, read_preface
+
+logger = logging.getLogger(__name__)
+
+_PR_SET_PDEATHSIG: Final = 1
+_FIRST_BYTES_SECONDS: Final = 10.0
+_SERVER_SECONDS: Final = 30.0
+_PAUSE: Final = 0.1
+_TRUST_SECONDS: Final = 30.0
+
+
+class Gate:
+    def __init__(self, data: DataDirectory) -> None:
+        self._data = data
+        self._serial = itertools.count()
+        self._trusted: dict[str, float] = {}
+
+    async def serve(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+        """Accept until cancelled."""
+        server = await asyncio.start_server(self._accept, sock=listener, ssl=context, limit=BUFFER_BYTES)
+        async with server:
+            await server.serve_forever()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            first = await asyncio.wait_for(reader.readexactly(len(MARK)), _FIRST_BYTES_SECONDS)
+            if first == MARK:
+                line = await asyncio.wait_for(reader.readuntil(b"\n"), _FIRST_BYTES_SECONDS)
+                server = await self._reach_nouns(read_preface(line))
+            else:
+                server = await self._reach_http()
+                server[1].write(first)
+        except (JiffyError, OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+            logger.info("%s is sent away: %s", writer.get_extra_info("peername"), error or type(error).__name__)
+            await close(writer)
+            return
+        await carry((reader, writer), server)
+
+    async def _reach_http(self) -> Stream:
+        parts = urlsplit(self._server_url())
+        return await asyncio.open_connection(parts.hostname, parts.port, limit=BUFFER_BYTES)
+
+    async def _reach_nouns(self, preface: Preface) -> Stream:
+        await self._check(preface.token)
+        deadline = time.monotonic() + _SERVER_SECONDS
+        while True:
+            try:
+                connection = await connect_as(self._data, preface, next(self._serial))
+                return await asyncio.open_unix_connection(sock=connection, limit=BUFFER_BYTES)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(_PAUSE)
+
+    async def _check(self, token: str) -> None:
+        if self._trusted.get(token, 0.0) > time.monotonic():
+            return
+        headers = {"Authorization": f"Bearer {token}"}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(f"{self._server_url()}/relay", headers=headers) as response,
+        ):
+            if response.status != 200:
+                raise UnauthenticatedError((await response.text()).strip())
+        self._trusted[token] = time.monotonic() + _TRUST_SECONDS
+
+    def _server_url(self) -> str:
+        try:
+            return str(json.loads(self._data.address.read_text())["http_url"])
+        except (OSError, ValueError) as error:
+            raise UnavailableError("the server is on its way up") from error
+
+
+@click.command()
+@click.option("--data", type=click.Path(path_type=Path), required=True)
+@click.option("--fd", type=int, required=True)
+def main(data: Path, fd: int) -> None:
+    """`python -m jiffy.server.gate`: on a listener that its parent owns. `jiffy serve` starts it."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    directory = DataDirectory(data)
+    try:
+        asyncio.run(_run(directory, socket.socket(fileno=fd)))
+    except JiffyError as error:
+        click.echo(f"gate: {error}", err=True)
+        sys.exit(1)
+
+
+async def _run(data: DataDirectory, listener: socket.socket) -> None:
+    gate = asyncio.ensure_future(Gate(data).serve(listener, server_context(data.certificate)))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, gate.cancel)
+    await asyncio.wait([gate])
+
+
+if __name__ == "__main__":
+    main()

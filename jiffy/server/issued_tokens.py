@@ -1,0 +1,44 @@
+"""Tokens for workers from elsewhere: issued, listed and revoked by who has a client's token."""
+
+from __future__ import annotations
+
+import secrets
+
+from aiohttp import web
+
+from jiffy.errors import ConflictError, InvalidError, NotFoundError
+from jiffy.store.tokens import TokenKind, Tokens
+
+
+class IssuedTokens:
+    """`gate` is where workers join, `pin` the fingerprint of its certificate; both are empty without a gate."""
+
+    def __init__(self, tokens: Tokens, gate: str, pin: str) -> None:
+        self._tokens = tokens
+        self._gate = gate
+        self._pin = pin
+
+    async def answer_list(self, request: web.Request) -> web.StreamResponse:
+        issued = await self._tokens.issued()
+        return web.json_response(
+            [{"token_id": token.token_id, "kind": token.kind, "created_at": token.created_at} for token in issued]
+        )
+
+    async def answer_new(self, request: web.Request) -> web.StreamResponse:
+        """A token for workers. Its secret is told this once."""
+        if not self._gate:
+            raise ConflictError("no worker can join this server", hint="start it with --gate HOST:PORT")
+        token_id, secret = f"wk-{secrets.token_hex(11)}", f"ws-{secrets.token_hex(22)}"
+        await self._tokens.add(token_id, secret, TokenKind.WORKER)
+        return web.json_response({"token": f"{token_id}:{secret}:{self._pin}", "gate": self._gate})
+
+    async def answer_revoke(self, request: web.Request) -> web.StreamResponse:
+        """From now on nobody joins with it; workers that have are sent away when they connect again."""
+        token_id = str((await request.json()).get("token_id", ""))
+        issued = {token.token_id: token for token in await self._tokens.issued()}
+        if token_id not in issued:
+            raise NotFoundError(f"no token {token_id}")
+        if issued[token_id].kind is not TokenKind.WORKER:
+            raise InvalidError(f"{token_id} is the token of clients", why="without it nobody could ask the server")
+        await self._tokens.revoke(token_id)
+        return web.json_response({})

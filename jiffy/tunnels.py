@@ -1,0 +1,86 @@
+"""Connections that are carried between workers elsewhere and their server: how they are opened, what is told of them, and
+the bytes that go both ways until either end closes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from jiffy.addresses import Address
+from jiffy.errors import InvalidError
+
+BUFFER_BYTES: Final = 256 * 1024
+
+MARK: Final = b"JIFFY-RELAY/1 "
+"""The first bytes of a carried connection: as many as the shortest request of HTTP has."""
+
+_CONNECT_SECONDS: Final = 5.0
+
+Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass(frozen=True, slots=True)
+class Preface:
+    """What a worker says of a connection before its first byte: a token of its own, and who speaks. `address` is the
+    container's on its bridge, `service` is `grpc` or `http`, `http_port` is where it reaches the server by HTTP."""
+
+    token: str
+    worker_id: str
+    address: str
+    service: str
+    http_port: int
+
+    def encode(self) -> bytes:
+        return MARK + json.dumps(dataclasses.asdict(self)).encode() + b"\n"
+
+
+def read_preface(line: bytes) -> Preface:
+    """What follows the mark, to the end of the line; InvalidError when it is none."""
+    try:
+        return TypeAdapter(Preface).validate_json(line)
+    except ValidationError as error:
+        raise InvalidError("a carried connection does not say who speaks", why=str(error)[:200]) from error
+
+
+async def dial(address: Address) -> Stream:
+    """A connection to the server that is expected at an address."""
+    context = address.context()
+    reader, writer = await asyncio.wait_for(
+        asyncio.open_connection(address.host, address.port, ssl=context, limit=BUFFER_BYTES), _CONNECT_SECONDS
+    )
+    if context is not None:
+        address.check(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+    return reader, writer
+
+
+async def carry(one: Stream, other: Stream) -> None:
+    """Until one of them ends; then both are closed."""
+    ways = [asyncio.ensure_future(_pour(one[0], other[1])), asyncio.ensure_future(_pour(other[0], one[1]))]
+    try:
+        await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for way in ways:
+            way.cancel()
+        await asyncio.gather(*ways, return_exceptions=True)
+        for _, writer in (one, other):
+            await close(writer)
+
+
+async def close(writer: asyncio.StreamWriter) -> None:
+    """What was written is still sent, unless nobody takes it."""
+    writer.close()
+    with contextlib.suppress(OSError, TimeoutError):
+        await asyncio.wait_for(writer.wait_closed(), 1)
+
+
+async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(BUFFER_BYTES):
+            writer.write(data)
+            await writer.drain()
