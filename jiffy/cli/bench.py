@@ -80,6 +80,13 @@ def schedule(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | 
     _run(("schedule",), data, 1 if smoke else samples, as_json, save, needs_root=False)
 
 
+@bench.command()
+@_measure_options
+def launch(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
+    """A hundred containers at once."""
+    _run(("launch",), data, 1 if smoke else samples, as_json, save)
+
+
 @bench.command("import")
 @_measure_options
 def import_images(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:

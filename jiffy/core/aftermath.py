@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from jiffy.core.events import ExitReason
 
@@ -11,6 +12,8 @@ LOSSES_ALLOWED = 3
 
 STARTS_ALLOWED = 3
 """Containers of one function that may fail in a row before they are ready, until its waiting inputs are failed."""
+
+_SIGKILL: Final = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,16 +44,16 @@ def judge_running_input(ended: Ended, losses: int) -> Requeue | Fail:
     """For an input that the container was running. `losses` counts this container."""
     if ended.reason is ExitReason.STOPPED:
         return Requeue()
-    if ended.reason in (ExitReason.FINISHED, ExitReason.OUT_OF_MEMORY):
-        return Fail(describe(ended, "while it ran this input"), internal=False)
-    if losses < LOSSES_ALLOWED:
+    if losses < LOSSES_ALLOWED and (was_killed(ended) or not _is_the_programs(ended)):
         return Requeue()
+    if _is_the_programs(ended):
+        return Fail(describe(ended, "while it ran this input"), internal=False)
     return Fail(f"{losses} containers in a row were lost with this input: {ended.detail}", internal=True)
 
 
 def judge_waiting_inputs(ended: Ended, failed_starts: int) -> Fail | None:
     """For the inputs that wait for a container which ended before it was ready. `failed_starts` counts this one."""
-    if ended.reason is ExitReason.STOPPED:
+    if not is_failed_start(ended):
         return None
     if ended.reason is ExitReason.OUT_OF_MEMORY:
         return Fail(describe(ended, "before it was ready"), internal=False)
@@ -58,6 +61,20 @@ def judge_waiting_inputs(ended: Ended, failed_starts: int) -> Fail | None:
         return None
     message = f"{describe(ended, 'before it was ready')} This happened {failed_starts} times in a row."
     return Fail(message, internal=ended.reason is not ExitReason.FINISHED)
+
+
+def is_failed_start(ended: Ended) -> bool:
+    """Whether a container that ended before it was ready says something of its function."""
+    return ended.reason not in (ExitReason.STOPPED, ExitReason.LOST)
+
+
+def was_killed(ended: Ended) -> bool:
+    """By somebody else: no program dies so by a fault of its own, unless it is out of memory."""
+    return ended.reason is ExitReason.FINISHED and ended.exit_code == 128 + _SIGKILL
+
+
+def _is_the_programs(ended: Ended) -> bool:
+    return ended.reason in (ExitReason.FINISHED, ExitReason.OUT_OF_MEMORY)
 
 
 def describe(ended: Ended, when: str) -> str:

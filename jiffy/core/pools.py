@@ -61,7 +61,8 @@ class Pool:
     """`refusal` says why containers that are wanted could not be launched yet. `counting`: the demand is being counted,
     `stale`: what was counted may have changed meanwhile. `closed`: its app has stopped. `running`: inputs that keep
     containers busy, also those that are not wanted any more; `quiet`: containers that are done and have not asked for
-    more; `finishing`: those that end when what they run is done."""
+    more; `finishing`: those that end when what they run is done.
+    `has_more_waiting`: no more than the pool's containers could take were counted, so what is left of that is no measure."""
 
     function_id: str
     app_id: str
@@ -81,6 +82,7 @@ class Pool:
     starting: int = 0
     ending: int = 0
     running: int = 0
+    has_more_waiting: bool = False
     quiet: dict[str, Container] = field(default_factory=dict)
     finishing: dict[str, Container] = field(default_factory=dict)
     peak_cpu_millis: int = 0

@@ -11,7 +11,7 @@ from heapq import heapify, heappop, heappush
 from typing import Final
 
 from jiffy.core import facts, orders
-from jiffy.core.aftermath import Ended, Fail, judge_waiting_inputs
+from jiffy.core.aftermath import Ended, Fail, is_failed_start, judge_waiting_inputs
 from jiffy.core.alarms import Alarms
 from jiffy.core.autoscaler import Demand
 from jiffy.core.events import ExitReason
@@ -167,6 +167,7 @@ class Scheduler:
             return
         pool.counting = False
         pool.demand = Demand(fact.waiting, max(fact.running, pool.running), fact.oldest_seconds)
+        pool.has_more_waiting = fact.waiting >= pool.settings.limits.maximum * pool.settings.limits.slots
         if pool.stale:
             pool.stale = False
             self._count(pool)
@@ -208,6 +209,8 @@ class Scheduler:
                 continue
             if not pool.lacking(self._now):
                 self._satisfy(pool)
+                if pool.has_more_waiting:
+                    self._count(pool)
             elif self._launch_one(pool):
                 heappush(queue, (*self._rank(pool), pool.function_id))
 
@@ -416,7 +419,7 @@ class Scheduler:
         self._forget_if_over(pool)
 
     def _judge_failed_start(self, pool: Pool, ended: Ended) -> None:
-        if ended.reason is not ExitReason.STOPPED:
+        if is_failed_start(ended):
             pool.failed_starts += 1
             pool.not_before = self._now + min(_LONGEST_PAUSE, 0.25 * 2**pool.failed_starts)
         verdict = judge_waiting_inputs(ended, pool.failed_starts)

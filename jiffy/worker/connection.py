@@ -193,7 +193,8 @@ class Connection:
         while True:
             await socket.send_str(json.dumps({"event": describe(self._make_report())}))
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._report_due.wait(), _REPORT_SECONDS)
+                async with asyncio.timeout(_REPORT_SECONDS):
+                    await self._report_due.wait()
             self._report_due.clear()
 
 

@@ -37,6 +37,17 @@ def test_a_program_that_kills_itself_fails_the_input_with_the_signal() -> None:
     assert "signal 11" in verdict.message
 
 
+def test_an_input_whose_container_somebody_killed_runs_again_until_it_happened_too_often() -> None:
+    killed = ended(ExitReason.FINISHED, code=128 + 9)
+    assert judge_running_input(killed, losses=LOSSES_ALLOWED - 1) == Requeue()
+    verdict = judge_running_input(killed, losses=LOSSES_ALLOWED)
+    assert verdict == Fail("The container was killed by signal 9 while it ran this input.", internal=False)
+
+
+def test_starts_that_were_lost_with_their_worker_fail_nothing() -> None:
+    assert judge_waiting_inputs(ended(ExitReason.LOST), 99) is None
+
+
 def test_out_of_memory_names_the_limit_and_what_to_do() -> None:
     verdict = judge_running_input(ended(ExitReason.OUT_OF_MEMORY, memory=256 * 2**20), losses=1)
     assert isinstance(verdict, Fail)

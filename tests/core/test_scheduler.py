@@ -333,3 +333,17 @@ def test_a_worker_that_leaves_and_reconnects_may_still_finish(table: Table) -> N
     table.tell(facts.WorkerDisconnected("wo-1", False))
     room = Room("wo-1", 4000, 4 * GIBIBYTE, leaving=True)
     assert kinds(table.tell(facts.WorkerJoined(room, ("ta-1",))), orders.Stop) == []
+
+
+def test_a_queue_that_is_longer_than_was_counted_is_counted_again_before_it_is_given_up(table: Table) -> None:
+    """Two were counted, and two taken since: others may wait still."""
+    table.define("fu-2", memory=3.0, maximum=2)
+    table.define("fu-3", memory=0.1)
+    (first,) = kinds(table.arrive(2, "fu-2"), orders.Launch)
+    assert "full" in table.scheduler._pools["fu-2"].refusal
+    table.begin_work(first.task_id)
+    table.rest(first.task_id)
+    table.tell(facts.InputsTaken(first.task_id, {"in-2": table.now + 30}))
+    table.demand["fu-2"] = (5, 1, 9.0)
+    table.arrive(1, "fu-3")
+    assert [order.function_id for order in kinds(table.join("wo-2"), orders.Launch)] == ["fu-2"]

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.conftest import ProgramFolder
+from tests.faults.storms import container_processes, processes_with
 from tests.servers import ServerUnderTest
 
 WORK = """
@@ -100,7 +101,7 @@ def test_an_input_runs_again_when_its_worker_was_killed(fresh_server: ServerUnde
 def test_a_killed_worker_leaves_no_container_behind(fresh_server: ServerUnderTest, program: ProgramFolder) -> None:
     run = fresh_server.begin(program(WORK), "--seconds", "600")
     run.await_line("working")
-    orphan = container_processes(fresh_server)
+    orphan = container_processes(fresh_server.data.containers)
     assert orphan
     fresh_server.kill_worker()
     run.await_line("working")
@@ -162,35 +163,6 @@ def await_end(pid: int) -> None:
     while Path(f"/proc/{pid}").exists() and Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < deadline, f"process {pid} does not end"
         time.sleep(0.05)
-
-
-def container_processes(server: ServerUnderTest) -> list[int]:
-    """Processes that run in containers of a server."""
-    tasks = [folder.name for folder in server.data.containers.iterdir()]
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            try:
-                groups = (folder / "cgroup").read_text()
-            except OSError:
-                continue
-            if any(task in groups for task in tasks):
-                found.append(int(folder.name))
-    return found
-
-
-def processes_with(*words: str) -> list[int]:
-    """Processes whose command line has all of the words."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and int(folder.name) != os.getpid():
-            try:
-                command = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            except OSError:
-                continue
-            if all(word in command for word in words):
-                found.append(int(folder.name))
-    return found
 
 
 def test_a_worker_that_stood_still_past_its_lease_is_given_up_and_comes_back(

@@ -88,8 +88,8 @@ from pathlib import Path
 from jiffy.runtime.network import ContainerNetwork
 
 async def main():
+    Path("/proc/sys/net/ipv4/ip_forward").write_text("0")  # it may begin as the host's
     read = Path("/proc/sys/net/ipv4/ip_forward").read_text
-    assert read() == "0\\n"
     networks = [ContainerNetwork("test03"), ContainerNetwork("test04")]
     for network in networks:
         await network.open()

@@ -4,6 +4,7 @@ cannot reach each other for a while."""
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from random import Random
@@ -106,6 +107,7 @@ class Socket:
         self._here = here
         self._there = there
         self._received: asyncio.Queue[str | None] = asyncio.Queue()
+        self._under_way: deque[tuple[float, str]] = deque()
         self._sent_until = 0.0
         self.closed = False
         self.close_code: int | None = None
@@ -116,22 +118,23 @@ class Socket:
         if self.closed:
             raise ConnectionResetError("the connection is closed")
         loop = asyncio.get_running_loop()
-        at = max(self._sent_until, loop.time() + self._network.delay())
-        self._sent_until = at
-        loop.call_at(at, self._deliver, data, at)
+        self._sent_until = max(self._sent_until, loop.time() + self._network.delay())
+        self._under_way.append((self._sent_until, data))
+        loop.call_at(self._sent_until, self._deliver)
 
-    def _deliver(self, data: str, since: float) -> None:
+    def _deliver(self) -> None:
+        """All that has come so far; while the way is cut, what was sent first is tried again first."""
         loop, peer = asyncio.get_running_loop(), self.peer
-        if self.closed or peer is None or peer.closed:
-            return
-        if self.frozen or peer.frozen or self._network.are_parted(self._here, self._there):
-            if loop.time() - since > _KEEPALIVE:
-                self.break_off()
+        while self._under_way and self._under_way[0][0] <= loop.time():
+            if self.closed or peer is None or peer.closed:
                 return
-            self._sent_until = max(self._sent_until, loop.time() + 0.25)
-            loop.call_later(0.25, self._deliver, data, since)
-            return
-        peer._received.put_nowait(data)
+            if self.frozen or peer.frozen or self._network.are_parted(self._here, self._there):
+                if loop.time() - self._under_way[0][0] > _KEEPALIVE:
+                    self.break_off()
+                else:
+                    loop.call_later(0.25, self._deliver)
+                return
+            peer._received.put_nowait(self._under_way.popleft()[1])
 
     async def receive_str(self) -> str:
         data = await self._received.get()

@@ -99,7 +99,7 @@ class SimWorker:
             serving = self.world.network.spawn(server.accept(theirs))
             try:
                 await self.connection.talk(self._socket)
-            except ConnectionError:
+            except (ConnectionError, JiffyError):
                 pass
             finally:
                 self._socket.break_off()

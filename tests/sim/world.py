@@ -53,6 +53,7 @@ class World:
         self._store_fails = 0.0
         self._store_speed = self.random.choice((2000.0, 2000.0, 50.0, 8.0))
         self._scalers: dict[str, api_pb2.AutoscalerSettings] = {}
+        self._waiting_beside: dict[tuple[str, str], float] = {}
         self._starving_since: dict[str, float] = {}
         self._needs: dict[str, api_pb2.Resources] = {}
         self._last_output = 0
@@ -117,6 +118,8 @@ class World:
             client.result()
         while self.ground.rows("SELECT task_id FROM tasks WHERE ended_at IS NULL"):
             await self._await_progress("SELECT task_id, worker_id FROM tasks WHERE ended_at IS NULL")
+        while any(worker.is_paused for worker in self.workers):
+            await asyncio.sleep(1)
         await asyncio.sleep(15)
 
     async def _await_progress(self, unfinished: str) -> None:
@@ -229,20 +232,27 @@ class World:
             assert cpu_millis <= CPU_MILLIS and memory_bytes <= MEMORY_BYTES, f"{worker_id} has too much reserved"
 
     def _check_no_container_waits_beside_work(self) -> None:
+        """But for a moment: what another container had to give back is there for this one at once."""
         now = asyncio.get_running_loop().time()
-        for container in self.containers.values():
-            if container.waits_since is None or now - max(container.waits_since, self._calm_since) < _PATIENCE:
-                continue
-            live = self.ground.rows("SELECT 1 FROM tasks WHERE task_id=? AND ended_at IS NULL", container.task_id)
-            if not live or container.is_stopping or container.worker.is_paused:
-                continue
-            waiting = self.ground.rows(
-                """SELECT input_id FROM inputs WHERE function_id=? AND task_id IS NULL AND finished_at IS NULL
-                AND created_at<?""",
-                container.function_id,
-                time.time() - _PROMPTLY,
-            )
-            assert not waiting, f"{container.task_id} waits while {waiting[0]['input_id']} does"
+        beside = [pair for container in self.containers.values() if (pair := self._work_beside(container, now))]
+        self._waiting_beside = {pair: self._waiting_beside.get(pair, now) for pair in beside}
+        for (task_id, input_id), since in self._waiting_beside.items():
+            assert now - since < _PROMPTLY, f"{task_id} waits while {input_id} does"
+
+    def _work_beside(self, container: SimContainer, now: float) -> tuple[str, str] | None:
+        """A container that has waited for a while, and an input of its function that does too."""
+        if container.waits_since is None or now - max(container.waits_since, self._calm_since) < _PATIENCE:
+            return None
+        live = self.ground.rows("SELECT 1 FROM tasks WHERE task_id=? AND ended_at IS NULL", container.task_id)
+        if not live or container.is_stopping or container.worker.is_paused:
+            return None
+        waiting = self.ground.rows(
+            """SELECT input_id FROM inputs WHERE function_id=? AND task_id IS NULL AND finished_at IS NULL
+            AND created_at<? ORDER BY position""",
+            container.function_id,
+            time.time() - _PROMPTLY,
+        )
+        return (container.task_id, waiting[0]["input_id"]) if waiting else None
 
     def _check_nobody_starves(self) -> None:
         """An input waits only where its function has all its containers, or where there is no room for another."""

@@ -16,7 +16,7 @@ from jiffy.store.sqlite import SqliteDatabase
 
 def insert(name: str) -> Work[None]:
     def work(connection: Connection) -> None:
-        connection.execute("INSERT INTO tokens VALUES (?, '', 0)", (name,))
+        connection.execute("INSERT INTO tokens VALUES (?, '', 0, 'client')", (name,))
 
     return work
 
@@ -55,7 +55,7 @@ async def test_a_write_that_fails_takes_no_other_with_it(database: SqliteDatabas
 
 async def test_half_of_a_failed_write_is_not_kept(database: SqliteDatabase) -> None:
     def work(connection: Connection) -> None:
-        connection.execute("INSERT INTO tokens VALUES ('half', '', 0)")
+        connection.execute("INSERT INTO tokens VALUES ('half', '', 0, 'client')")
         raise ValueError("the second half is missing")
 
     with pytest.raises(ValueError, match="second half"):
@@ -87,7 +87,7 @@ async def main():
     database = SqliteDatabase(Path(sys.argv[1]))
     number = 0
     while True:
-        await database.write(lambda c: c.execute("INSERT INTO tokens VALUES (?, '', 0)", (str(number),)))
+        await database.write(lambda c: c.execute("INSERT INTO tokens VALUES (?, '', 0, 'client')", (str(number),)))
         print(number, flush=True)
         number += 1
 
