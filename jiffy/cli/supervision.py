@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 _PAUSE: Final = 0.2
 _LONGEST_PAUSE: Final = 10.0
+_LIVED_SECONDS: Final = 3.0
+"""One that lived longer was killed; others cannot start."""
+
 _END_SECONDS: Final = 20.0
 
 
@@ -79,7 +82,7 @@ async def _keep_running(
             code = await _run_module(command, log, descriptors, environment)
             lived = asyncio.get_running_loop().time() - started
             logger.warning("%s ended with code %s", command[0], code)
-            pause = 0.0 if lived > 10 else min(_LONGEST_PAUSE, max(_PAUSE, pause * 2))
+            pause = 0.0 if lived > _LIVED_SECONDS else min(_LONGEST_PAUSE, max(_PAUSE, pause * 2))
         await asyncio.sleep(pause)
         pause = max(pause, _PAUSE)
 

@@ -21,7 +21,7 @@ PROGRAM = """
 
     app = modal.App("storm", image=modal.Image.debian_slim())
 
-    @app.function(max_containers=4, cpu=0.1, memory=128)
+    @app.function(max_containers=8, cpu=0.1, memory=128)
     def work(number: int) -> int:
         time.sleep(0.2 + number % 5 / 10)
         return number * 7
@@ -43,7 +43,7 @@ def targets(server: ServerUnderTest) -> list[Target]:
     return [
         Target("servers", lambda: processes_with("jiffy.server", root)),
         Target("workers", lambda: processes_with("jiffy.worker", root)),
-        Target("lazy filesystems", lambda: processes_with("jiffy.fs.daemon", str(server.data.objects))),
+        Target("lazy filesystems", lambda: processes_with("jiffy.fs.daemon", root)),
         Target("containers", lambda: container_processes(server.data.containers)),
     ]
 
@@ -60,11 +60,11 @@ def outputs_of(rows: list[tuple[object, ...]]) -> list[int]:
 
 
 def weather(server: ServerUnderTest, program: ProgramFolder, seed: int, count: Callable[[], int]) -> Storm:
-    """A storm of two minutes over a thousand inputs that were accepted."""
+    """A storm of a minute and a half over a thousand inputs that were accepted."""
     outcome = server.run(program(PROGRAM), "--inputs", str(INPUTS), options=["--detach"])
     assert outcome.code == 0, outcome.output
     storm = Storm(targets(server), count, seed)
-    storm.rage(120, INPUTS)
+    storm.rage(90, INPUTS)
     storm.await_all(INPUTS, 240)
     print(storm.describe())
     return storm
