@@ -9,11 +9,14 @@ import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from jiffy.errors import JiffyError, UnavailableError
 
+T = TypeVar("T")
+
 _CLONE_NEWNET: Final = 0x40000000
+_LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class NetworkNamespace:
@@ -34,18 +37,23 @@ class NetworkNamespace:
         """Load nft rules inside."""
         await run(*self._enter("nft", "-f", "-"), text=rules)
 
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
+
     def listen(self, host: str, port: int) -> socket.socket:
         """A TCP listener inside: a socket belongs to the namespace in which it was made."""
-        listeners: list[socket.socket] = []
+        return self.inside(lambda: socket.create_server((host, port), backlog=1024))
 
-        def work() -> int:
-            if ctypes.CDLL(None, use_errno=True).setns(self._descriptor, _CLONE_NEWNET) != 0:
+    def inside(self, work: Callable[[], T]) -> T:
+        """Do something in a thread that enters the namespace and ends."""
+
+        def enter() -> T:
+            if _LIBC.setns(self._descriptor, _CLONE_NEWNET) != 0:
                 raise JiffyError(f"cannot enter {self.path}", why=os.strerror(ctypes.get_errno()))
-            listeners.append(socket.create_server((host, port), backlog=1024))
-            return 0
+            return work()
 
-        _in_thread(work)
-        return listeners[0]
+        return _in_thread(enter)
 
     def _enter(self, *command: str) -> tuple[str, ...]:
         return ("nsenter", f"--net={self.path}", *command)
@@ -74,15 +82,15 @@ def _create(forwards: bool) -> int:
 
 
 def _unshare_and_open(forwards: bool) -> int:
-    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
+    if _LIBC.unshare(_CLONE_NEWNET) != 0:
         raise JiffyError("cannot make a network namespace", why=os.strerror(ctypes.get_errno()))
     if forwards:
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _in_thread(work: Callable[[], int]) -> int:
-    results: list[int] = []
+def _in_thread(work: Callable[[], T]) -> T:
+    results: list[T] = []
     failures: list[BaseException] = []
 
     def target() -> None:

@@ -25,6 +25,7 @@ from typing import Final
 
 from jiffy.errors import ExhaustedError, JiffyError
 from jiffy.runtime.namespaces import NetworkNamespace, run
+from jiffy.runtime.netlink import Netlink
 from jiffy.runtime.resolv import nameservers
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ _CONTAINERS: Final = ipaddress.ip_network("172.21.0.0/16")
 _UPLINKS: Final = ipaddress.ip_network("100.64.0.0/10")
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
 _READY_AHEAD: Final = 4
+_ETHERNET: Final = "eth0"
+_LOOPBACK: Final = 1
 _MARK: Final = "forwarding_was_off"
 
 _ROUTER_RULES: Final = """
@@ -72,6 +75,8 @@ class ContainerNetwork:
         self._serial = itertools.count()
         self._ready: asyncio.Queue[Interface] = asyncio.Queue()
         self._filler: asyncio.Task[None] | None = None
+        self._netlink: Netlink | None = None
+        self._bridge = 0
         self._wanted = asyncio.Semaphore(_READY_AHEAD)
 
     def listen(self, port: int) -> socket.socket:
@@ -100,6 +105,7 @@ class ContainerNetwork:
         )
         await self._router.filter(_ROUTER_RULES)
         await _connect_to_world(self._instance, router)
+        self._netlink, self._bridge = self._router.inside(lambda: (Netlink(), socket.if_nametoindex("bridge")))
         self._filler = asyncio.ensure_future(self._fill())
 
     async def close(self) -> None:
@@ -110,6 +116,8 @@ class ContainerNetwork:
         for namespace in self._namespaces.values():
             namespace.close()
         self._namespaces.clear()
+        if self._netlink is not None:
+            self._netlink.close()
         if self._router is not None:
             self._router.close()
         await sweep(self._instance)
@@ -128,41 +136,29 @@ class ContainerNetwork:
     async def _fill(self) -> None:
         while True:
             await self._wanted.acquire()
+            address = self._next_address()
             try:
-                self._ready.put_nowait(await self._prepare())
-            except JiffyError as error:
+                namespace = await asyncio.to_thread(self._prepare, address, f"port{next(self._serial)}")
+            except (JiffyError, OSError) as error:
                 logger.error("cannot prepare an interface: %s", error)
+                self._taken.discard(address)
                 self._wanted.release()
                 await asyncio.sleep(1)
+                continue
+            self._namespaces[address] = namespace
+            self._ready.put_nowait(Interface(namespace.path, address))
 
-    async def _prepare(self) -> Interface:
-        assert self._router is not None
-        address = self._next_address()
+    def _prepare(self, address: str, port: str) -> NetworkNamespace:
+        assert self._netlink is not None
         namespace = NetworkNamespace()
-        port = f"port{next(self._serial)}"
         try:
-            await self._router.configure(
-                [
-                    f"link add {port} type veth peer name eth0 netns {namespace.path}",
-                    f"link set {port} master bridge",
-                    f"link set {port} type bridge_slave isolated on",
-                    f"link set {port} up",
-                ]
-            )
-            await namespace.configure(
-                [
-                    "link set lo up",
-                    f"addr add {address}/{_CONTAINERS.prefixlen} dev eth0",
-                    "link set eth0 up",
-                    f"route add default via {GATEWAY}",
-                ]
-            )
+            self._netlink.add_veth(port, _ETHERNET, namespace.descriptor, self._bridge)
+            self._netlink.isolate(port)
+            namespace.inside(lambda: _configure(address))
         except BaseException:
             namespace.close()
-            self._taken.discard(address)
             raise
-        self._namespaces[address] = namespace
-        return Interface(namespace.path, address)
+        return namespace
 
     def _next_address(self) -> str:
         for address in itertools.islice(self._addresses, _CONTAINERS.num_addresses):
@@ -170,6 +166,19 @@ class ContainerNetwork:
                 self._taken.add(address)
                 return address
         raise ExhaustedError("no address is left for a container")
+
+
+def _configure(address: str) -> None:
+    """What a container finds in its namespace."""
+    netlink = Netlink()
+    try:
+        index = socket.if_nametoindex(_ETHERNET)
+        netlink.set_up(_LOOPBACK)
+        netlink.add_address(index, address, _CONTAINERS.prefixlen)
+        netlink.set_up(index)
+        netlink.add_default_route(GATEWAY)
+    finally:
+        netlink.close()
 
 
 async def sweep(instance: str) -> None:
