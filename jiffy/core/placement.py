@@ -341,6 +341,11 @@ def _name(label: str) -> str:
     return label.partition("=")[0]
 
 
+def fits_empty(room: Room, need: Need) -> bool:
+    """Whether it would fit if nothing else were there."""
+    return _Site(room).fits(need)
+
+
 def add_needs(one: Need, other: Need) -> Need:
     """What both take together, whatever the kind of their GPUs."""
     return Need(
