@@ -53,7 +53,8 @@ class Storm:
         slowest = sorted(self.resumed, reverse=True)[:5]
         kills = ", ".join(f"{number} {name}" for name, number in sorted(self.kills.items()))
         gaps = ", ".join(f"{gap:.1f} s ({name})" for gap, name in slowest)
-        return f"seed {self.seed}; killed: {kills}; slowest to go on: {gaps}"
+        soon = sum(gap <= 5 for gap, _ in self.resumed)
+        return f"seed {self.seed}; killed: {kills}; on within 5 s: {soon} of {len(self.resumed)}; slowest: {gaps}"
 
     def _watch(self, name: str, expected: int) -> None:
         """Until the next output, for a while."""
