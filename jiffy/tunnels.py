@@ -8,12 +8,12 @@ import contextlib
 import dataclasses
 import json
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
 from jiffy.addresses import Address
-from jiffy.errors import InvalidError
+from jiffy.errors import InvalidError, UnauthenticatedError
 
 BUFFER_BYTES: Final = 256 * 1024
 
@@ -22,6 +22,7 @@ MARK: Final = b"JIFFY-RELAY/1 "
 
 _CONNECT_SECONDS: Final = 5.0
 
+Service = Literal["grpc", "http"]
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
@@ -33,7 +34,7 @@ class Preface:
     token: str
     worker_id: str
     address: str
-    service: str
+    service: Service
     http_port: int
 
     def encode(self) -> bytes:
@@ -55,7 +56,11 @@ async def dial(address: Address) -> Stream:
         asyncio.open_connection(address.host, address.port, ssl=context, limit=BUFFER_BYTES), _CONNECT_SECONDS
     )
     if context is not None:
-        address.check(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+        try:
+            address.check(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
+        except UnauthenticatedError:
+            await close(writer)
+            raise
     return reader, writer
 
 

@@ -10,6 +10,7 @@ import pytest
 from jiffy.errors import InvalidError
 from jiffy.tunnels import MARK, Preface, Stream, carry, read_preface
 
+OTHER_SERVICE = b'{"token": "a", "worker_id": "b", "address": "c", "service": "../x", "http_port": 1}'
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -64,7 +65,7 @@ def test_a_preface_is_read_as_it_was_written() -> None:
     assert read_preface(line.removeprefix(MARK)) == preface
 
 
-@pytest.mark.parametrize("line", [b"", b"{}", b"[1]", b'{"token": 1}', b"\xff\n"])
+@pytest.mark.parametrize("line", [b"", b"{}", b"[1]", b'{"token": 1}', b"\xff\n", OTHER_SERVICE])
 def test_what_is_no_preface_is_refused(line: bytes) -> None:
     with pytest.raises(InvalidError):
         read_preface(line)

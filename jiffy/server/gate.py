@@ -38,6 +38,7 @@ _FIRST_BYTES_SECONDS: Final = 10.0
 _SERVER_SECONDS: Final = 30.0
 _PAUSE: Final = 0.1
 _TRUST_SECONDS: Final = 30.0
+_BROKEN_OFF: Final = (asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 
 class Gate:
@@ -61,7 +62,7 @@ class Gate:
             else:
                 server = await self._reach_http()
                 server[1].write(first)
-        except (JiffyError, OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
+        except (JiffyError, OSError, TimeoutError, aiohttp.ClientError, *_BROKEN_OFF) as error:
             logger.info("%s is sent away: %s", writer.get_extra_info("peername"), error or type(error).__name__)
             await close(writer)
             return

@@ -96,7 +96,8 @@ class Agent:
         assert self._host is not None
         relay = Relay(self._worker_id, HTTP_PORT, lambda: read_address(self._options.server), self._read_token)
         if self._options.server:
-            await relay.open(dict(zip(("grpc", "http"), self._host.listeners, strict=True)))
+            grpc, http = self._host.listeners
+            await relay.open({"grpc": grpc, "http": http})
         connection = asyncio.ensure_future(self._connection.run())
         watcher = asyncio.ensure_future(self._watch_server())
         await self._ended.wait()

@@ -15,7 +15,7 @@ from typing import Final
 
 from jiffy.addresses import Address
 from jiffy.errors import JiffyError
-from jiffy.tunnels import BUFFER_BYTES, Preface, Stream, carry, close, dial
+from jiffy.tunnels import BUFFER_BYTES, Preface, Service, Stream, carry, close, dial
 
 logger = logging.getLogger(__name__)
 
@@ -34,8 +34,8 @@ class Relay:
         self._servers: list[asyncio.Server] = []
         self._carried: set[asyncio.Task[None]] = set()
 
-    async def open(self, listeners: Mapping[str, socket.socket]) -> None:
-        """Accept on listeners, each for `grpc` or `http`."""
+    async def open(self, listeners: Mapping[Service, socket.socket]) -> None:
+        """Accept on listeners."""
         for service, listener in listeners.items():
             self._servers.append(await self._accept(service, listener))
 
@@ -46,7 +46,7 @@ class Relay:
             job.cancel()
         await asyncio.gather(*self._carried, return_exceptions=True)
 
-    async def _accept(self, service: str, listener: socket.socket) -> asyncio.Server:
+    async def _accept(self, service: Service, listener: socket.socket) -> asyncio.Server:
         def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             job = asyncio.get_running_loop().create_task(self._carry(service, (reader, writer)))
             self._carried.add(job)
@@ -54,7 +54,7 @@ class Relay:
 
         return await asyncio.start_server(begin, sock=listener, limit=BUFFER_BYTES)
 
-    async def _carry(self, service: str, container: Stream) -> None:
+    async def _carry(self, service: Service, container: Stream) -> None:
         try:
             gate = await self._dial()
         except (JiffyError, OSError, TimeoutError) as error:
