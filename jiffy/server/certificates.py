@@ -9,11 +9,6 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 _YEARS: Final = 20
 
 
@@ -25,8 +20,8 @@ def ensure_certificate(path: Path) -> str:
         temporary.touch(mode=0o600)
         temporary.write_bytes(_make())
         temporary.rename(path)
-    certificate = x509.load_pem_x509_certificate(path.read_bytes())
-    return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).hexdigest()
+    certificate = path.read_text().partition(ssl.PEM_HEADER)
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert("".join(certificate[1:]))).hexdigest()
 
 
 def server_context(path: Path) -> ssl.SSLContext:
@@ -38,6 +33,12 @@ def server_context(path: Path) -> ssl.SSLContext:
 
 
 def _make() -> bytes:
+    """Once in a server's life: what it takes is not loaded at other starts."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, socket.gethostname()[:64])])
     now = datetime.datetime.now(datetime.UTC)

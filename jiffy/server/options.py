@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from jiffy.server.offers import OFFERS
-from jiffy.store.stores import POSTGRES_SCHEMES
+from jiffy.store.base import POSTGRES_SCHEMES
 
 STORE_VARIABLE: Final = "JIFFY_STORE"
 PYTHON_BUILDS: Final = "https://github.com/astral-sh/python-build-standalone/releases/download"

@@ -148,7 +148,8 @@ async def run_server(
         await _listen_http(stack, parts, listeners.http)
         stack.push_async_callback(parts.workers.close)
         await _listen_grpc(stack, parts, listeners)
-        await parts.bridges.open_for_gate(data)
+        if options.gate:
+            await parts.bridges.open_for_gate(data)
         await _keep_running(stack, parts.apps.watch_forever())
         await _keep_running(stack, parts.collection.run_forever())
         if options.mirror:

@@ -8,9 +8,11 @@ again when the engine asks for that, so it changes nothing outside.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 T = TypeVar("T")
+
+POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
 
 
 class Row(Protocol):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from jiffy.errors import UnsupportedError
 from jiffy.store.apps import Apps
-from jiffy.store.base import Database
+from jiffy.store.base import POSTGRES_SCHEMES, Database
 from jiffy.store.blobs import Blobs
 from jiffy.store.calls import Calls
 from jiffy.store.functions import Functions
@@ -22,8 +21,6 @@ from jiffy.store.secrets import Secrets
 from jiffy.store.sqlite import SqliteDatabase
 from jiffy.store.tasks import Tasks
 from jiffy.store.tokens import Tokens
-
-POSTGRES_SCHEMES: Final = ("postgresql://", "postgres://")
 
 
 @dataclass(frozen=True, slots=True)
