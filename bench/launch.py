@@ -36,8 +36,8 @@ _REACH: Final = 1.5
 class _Launches:
     """What containers that were launched at once tell."""
 
-    def __init__(self, host: Host | None = None) -> None:
-        self.host = host
+    def __init__(self) -> None:
+        self.host: Host | None = None
         self._waiting: dict[str, asyncio.Future[None]] = {}
         self._phases: list[dict[str, float]] = []
 

@@ -7,6 +7,8 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import time
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -21,6 +23,8 @@ MARK: Final = b"JIFFY-RELAY/1 "
 """The first bytes of a carried connection: as many as the shortest request of HTTP has."""
 
 _CONNECT_SECONDS: Final = 5.0
+_PATIENCE: Final = 30.0
+_PAUSE: Final = 0.1
 
 Service = Literal["grpc", "http"]
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -64,6 +68,18 @@ async def dial(address: Address) -> Stream:
     return reader, writer
 
 
+async def persist(connect: Callable[[], Awaitable[Stream]]) -> Stream:
+    """A connection to somebody who may be on the way up: whoever asked waits, as in the backlog of a listener."""
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return await connect()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(_PAUSE)
+
+
 async def carry(one: Stream, other: Stream) -> None:
     """Until one of them ends; then both are closed."""
     ways = [asyncio.ensure_future(_pour(one[0], other[1])), asyncio.ensure_future(_pour(other[0], one[1]))]
@@ -80,7 +96,7 @@ async def carry(one: Stream, other: Stream) -> None:
 async def close(writer: asyncio.StreamWriter) -> None:
     """What was written is still sent, unless nobody takes it."""
     writer.close()
-    with contextlib.suppress(OSError, TimeoutError):
+    with contextlib.suppress(OSError):
         await asyncio.wait_for(writer.wait_closed(), 1)
 
 

@@ -17,6 +17,7 @@ from jiffy.addresses import pinned, read_address
 from jiffy.cli.running import data_option
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, InvalidError, NotFoundError
+from jiffy.files import replace_file
 from jiffy.objects.eviction import Limits
 from jiffy.runtime.capacity import Capacity, find_capacity
 from jiffy.runtime.kernel import require_kernel
@@ -116,10 +117,7 @@ def _join(data: DataDirectory, server: str, token: str) -> str:
         if len(parts) != 3 or not all(parts):
             raise InvalidError("this is no token of a worker", hint="`jiffy token create` on the server prints one")
         kept = dict(zip(("token_id", "token_secret", "pin"), parts, strict=True))
-        temporary = data.join_token.with_suffix(".new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(kept))
-        temporary.rename(data.join_token)
+        replace_file(data.join_token, json.dumps(kept), private=True)
     if not data.join_token.exists():
         raise NotFoundError("this machine has no token of the server", hint="`jiffy token create` there prints one")
     address = pinned(server, json.loads(data.join_token.read_text())["pin"])
@@ -127,7 +125,7 @@ def _join(data: DataDirectory, server: str, token: str) -> str:
     return address
 
 
-def _declare(cpus: float | None, memory: int | None) -> Capacity | None:
+def _declare(cpus: float | None, memory: int | None) -> Capacity:
     found = find_capacity()
     cpu_millis = found.cpu_millis if cpus is None else int(1000 * cpus)
     return Capacity(cpu_millis, found.memory_bytes if memory is None else memory)

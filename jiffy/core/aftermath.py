@@ -44,7 +44,7 @@ def judge_running_input(ended: Ended, losses: int) -> Requeue | Fail:
     """For an input that the container was running. `losses` counts this container."""
     if ended.reason is ExitReason.STOPPED:
         return Requeue()
-    if losses < LOSSES_ALLOWED and (was_killed(ended) or not _is_the_programs(ended)):
+    if losses < LOSSES_ALLOWED and (_was_killed(ended) or not _is_the_programs(ended)):
         return Requeue()
     if _is_the_programs(ended):
         return Fail(describe(ended, "while it ran this input"), internal=False)
@@ -68,7 +68,7 @@ def is_failed_start(ended: Ended) -> bool:
     return ended.reason not in (ExitReason.STOPPED, ExitReason.LOST)
 
 
-def was_killed(ended: Ended) -> bool:
+def _was_killed(ended: Ended) -> bool:
     """By somebody else: no program dies so by a fault of its own, unless it is out of memory."""
     return ended.reason is ExitReason.FINISHED and ended.exit_code == 128 + _SIGKILL
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from jiffy.files import replace_file
 from jiffy.objects.base import Digest
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.partial import remove_partial
@@ -70,11 +71,9 @@ class LayerUse:
             self._times.update(dict.fromkeys(layers, time.time()))
 
     def save(self) -> None:
-        temporary = self._path.with_suffix(".new")
         with self._lock:
             text = json.dumps(self._times)
-        temporary.write_text(text)
-        temporary.rename(self._path)
+        replace_file(self._path, text)
 
     def last_used(self, local: LocalObjects) -> Mapping[Digest, float]:
         """When each object of those layers was last used; layers that are not here any more are forgotten."""

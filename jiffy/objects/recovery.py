@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from jiffy.files import replace_file
 from jiffy.objects.local import LocalObjects, sync_filesystem
 from jiffy.objects.partial import remove_partial
 
@@ -51,9 +52,7 @@ class Marker:
         now = time.time()
         for disk in (self._objects.root, *self._objects.disks.roots):
             sync_filesystem(disk)
-        temporary = self._path.with_suffix(".new")
-        temporary.write_text(json.dumps({"boot": _BOOT.read_text(), "synced_at": now}))
-        temporary.rename(self._path)
+        replace_file(self._path, json.dumps({"boot": _BOOT.read_text(), "synced_at": now}))
 
     def _drop_broken(self, since: float) -> int:
         dropped = 0

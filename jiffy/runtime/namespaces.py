@@ -20,14 +20,14 @@ _LIBC: Final = ctypes.CDLL(None, use_errno=True)
 
 
 class NetworkNamespace:
-    """A namespace of its own. `path` serves other processes of this host, while this one lives."""
+    """A namespace of its own. While this process lives, `descriptor` leads to it; `path` does for others of the host."""
 
     def __init__(self, *, forwards: bool = False) -> None:
-        self._descriptor = _create(forwards)
-        self.path = f"/proc/{os.getpid()}/fd/{self._descriptor}"
+        self.descriptor = _create(forwards)
+        self.path = f"/proc/{os.getpid()}/fd/{self.descriptor}"
 
     def close(self) -> None:
-        os.close(self._descriptor)
+        os.close(self.descriptor)
 
     async def configure(self, lines: list[str]) -> None:
         """Run `ip` commands inside."""
@@ -37,10 +37,6 @@ class NetworkNamespace:
         """Load nft rules inside."""
         await run(*self._enter("nft", "-f", "-"), text=rules)
 
-    @property
-    def descriptor(self) -> int:
-        return self._descriptor
-
     def listen(self, host: str, port: int) -> socket.socket:
         """A TCP listener inside: a socket belongs to the namespace in which it was made."""
         return self.inside(lambda: socket.create_server((host, port), backlog=1024))
@@ -49,7 +45,7 @@ class NetworkNamespace:
         """Do something in a thread that enters the namespace and ends."""
 
         def enter() -> T:
-            if _LIBC.setns(self._descriptor, _CLONE_NEWNET) != 0:
+            if _LIBC.setns(self.descriptor, _CLONE_NEWNET) != 0:
                 raise JiffyError(f"cannot enter {self.path}", why=os.strerror(ctypes.get_errno()))
             return work()
 

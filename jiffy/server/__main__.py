@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import signal
 import socket
 import sys
 from pathlib import Path
-from typing import Final
 
 import click
 
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
 from jiffy.locks import hold_lock
+from jiffy.server.listeners import end_with_owner
 from jiffy.server.options import ServerOptions, server_options
 from jiffy.server.serve import Listeners, run_server
-
-_PR_SET_PDEATHSIG: Final = 1
 
 
 @click.command()
@@ -28,7 +25,7 @@ _PR_SET_PDEATHSIG: Final = 1
 @click.option("--http-fd", type=int, required=True)
 @server_options
 def main(data: Path, grpc_fd: int, http_fd: int, options: ServerOptions) -> None:
-    _end_with_parent()
+    end_with_owner()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("grpclib.server").setLevel(logging.WARNING)
     listeners = Listeners(socket.socket(fileno=grpc_fd), socket.socket(fileno=http_fd))
@@ -37,11 +34,6 @@ def main(data: Path, grpc_fd: int, http_fd: int, options: ServerOptions) -> None
     except JiffyError as error:
         click.echo(f"server: {error}", err=True)
         sys.exit(1)
-
-
-def _end_with_parent() -> None:
-    """The listeners are the parent's: without it nobody would start a successor on them."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 async def _serve(data: DataDirectory, listeners: Listeners, options: ServerOptions) -> None:

@@ -9,7 +9,6 @@ to says who speaks.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import itertools
 import json
 import logging
@@ -29,14 +28,12 @@ from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError, UnauthenticatedError, UnavailableError
 from jiffy.server.certificates import server_context
 from jiffy.server.container_sockets import connect_as
-from jiffy.tunnels import BUFFER_BYTES, MARK, Preface, Stream, carry, close, read_preface
+from jiffy.server.listeners import end_with_owner
+from jiffy.tunnels import BUFFER_BYTES, MARK, Preface, Stream, carry, close, persist, read_preface
 
 logger = logging.getLogger(__name__)
 
-_PR_SET_PDEATHSIG: Final = 1
 _FIRST_BYTES_SECONDS: Final = 10.0
-_SERVER_SECONDS: Final = 30.0
-_PAUSE: Final = 0.1
 _TRUST_SECONDS: Final = 30.0
 _BROKEN_OFF: Final = (asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
@@ -62,7 +59,7 @@ class Gate:
             else:
                 server = await self._reach_http()
                 server[1].write(first)
-        except (JiffyError, OSError, TimeoutError, aiohttp.ClientError, *_BROKEN_OFF) as error:
+        except (JiffyError, OSError, aiohttp.ClientError, *_BROKEN_OFF) as error:
             logger.info("%s is sent away: %s", writer.get_extra_info("peername"), error or type(error).__name__)
             await close(writer)
             return
@@ -74,15 +71,12 @@ class Gate:
 
     async def _reach_nouns(self, preface: Preface) -> Stream:
         await self._check(preface.token)
-        deadline = time.monotonic() + _SERVER_SECONDS
-        while True:
-            try:
-                connection = await connect_as(self._data, preface, next(self._serial))
-                return await asyncio.open_unix_connection(sock=connection, limit=BUFFER_BYTES)
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(_PAUSE)
+
+        async def connect() -> Stream:
+            connection = await connect_as(self._data, preface, next(self._serial))
+            return await asyncio.open_unix_connection(sock=connection, limit=BUFFER_BYTES)
+
+        return await persist(connect)
 
     async def _check(self, token: str) -> None:
         if self._trusted.get(token, 0.0) > time.monotonic():
@@ -108,7 +102,7 @@ class Gate:
 @click.option("--fd", type=int, required=True)
 def main(data: Path, fd: int) -> None:
     """`python -m jiffy.server.gate`: on a listener that its parent owns. `jiffy serve` starts it."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    end_with_owner()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     directory = DataDirectory(data)
     try:

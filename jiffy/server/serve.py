@@ -20,6 +20,7 @@ from grpclib.server import Server
 
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnauthenticatedError
+from jiffy.files import replace_file
 from jiffy.image.importing import KnownLayers
 from jiffy.image.pull import Pulls
 from jiffy.objects.cloud import CloudObjects
@@ -283,10 +284,7 @@ async def _ensure_token(data: DataDirectory, stores: Stores) -> None:
     """Mint the first token, once. The file is its owner's only copy of the secret."""
     if not data.token.exists():
         token = {"token_id": f"ak-{secrets.token_hex(11)}", "token_secret": f"as-{secrets.token_hex(22)}"}
-        temporary = data.token.with_suffix(".new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(json.dumps(token))
-        temporary.rename(data.token)
+        replace_file(data.token, json.dumps(token), private=True)
     token = json.loads(data.token.read_text())
     await stores.tokens.add(token["token_id"], token["token_secret"])
 
@@ -299,9 +297,7 @@ def _publish_address(stack: AsyncExitStack, data: DataDirectory, listeners: List
         "pid": os.getpid(),
         "started_at": time.time(),
     }
-    temporary = data.address.with_suffix(".new")
-    temporary.write_text(json.dumps(description))
-    temporary.rename(data.address)
+    replace_file(data.address, json.dumps(description))
     stack.callback(data.address.unlink, missing_ok=True)
 
 

@@ -10,6 +10,7 @@ from typing import Final
 import jwt
 from modal_proto import api_pb2
 
+from jiffy.files import replace_file
 from jiffy.server.caller import Caller
 
 ALGORITHM: Final = "HS256"
@@ -32,10 +33,6 @@ class Tokens:
 
 
 def _read_key(path: Path) -> str:
-    """Written aside and renamed, readable by its owner only."""
     if not path.exists():
-        temporary = path.with_suffix(".new")
-        temporary.touch(mode=0o600)
-        temporary.write_text(secrets.token_hex(32))
-        temporary.rename(path)
+        replace_file(path, secrets.token_hex(32), private=True)
     return path.read_text()

@@ -9,18 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-import time
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from jiffy.addresses import Address
 from jiffy.errors import JiffyError
-from jiffy.tunnels import BUFFER_BYTES, Preface, Service, Stream, carry, close, dial
+from jiffy.tunnels import BUFFER_BYTES, Preface, Service, Stream, carry, close, dial, persist
 
 logger = logging.getLogger(__name__)
-
-_DIAL_SECONDS: Final = 30.0
-_PAUSE: Final = 0.2
 
 
 class Relay:
@@ -56,8 +51,8 @@ class Relay:
 
     async def _carry(self, service: Service, container: Stream) -> None:
         try:
-            gate = await self._dial()
-        except (JiffyError, OSError, TimeoutError) as error:
+            gate = await persist(lambda: dial(self._gate()))
+        except (JiffyError, OSError) as error:
             logger.error("a container does not reach the server: %s", error)
             await close(container[1])
             return
@@ -65,13 +60,3 @@ class Relay:
         preface = Preface(self._token(), self._worker_id, address, service, self._http_port)
         gate[1].write(preface.encode())
         await carry(container, gate)
-
-    async def _dial(self) -> Stream:
-        deadline = time.monotonic() + _DIAL_SECONDS
-        while True:
-            try:
-                return await dial(self._gate())
-            except (OSError, TimeoutError):
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(_PAUSE)
