@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
 
 from jiffy.errors import JiffyError
 
@@ -20,3 +22,15 @@ async def repeat(seconds: float, job: Callable[[], object], what: str) -> None:
             await asyncio.to_thread(job)
         except (JiffyError, OSError) as error:
             logger.error("%s failed: %s", what, error)
+
+
+async def keep_running(stack: AsyncExitStack, job: Coroutine[None, None, None]) -> None:
+    """Until the stack is left."""
+    running = asyncio.ensure_future(job)
+
+    async def stop() -> None:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+    stack.push_async_callback(stop)

@@ -19,13 +19,14 @@ import click
 from jiffy.cli.running import RunningServer, data_option, find_server
 from jiffy.cli.supervision import await_end_of_predecessor, keep_gate, keep_server, keep_worker, stop_worker
 from jiffy.datadir import DataDirectory
-from jiffy.errors import ConflictError, UnavailableError
+from jiffy.errors import ConflictError, InvalidError, UnavailableError
 from jiffy.locks import hold_lock, lock_holder
 from jiffy.objects.cloud import CloudObjects
 from jiffy.runtime.kernel import require_kernel
 from jiffy.server.certificates import ensure_certificate
 from jiffy.server.listeners import open_listener
 from jiffy.server.options import ServerOptions, server_options
+from jiffy.server.sharing import share
 
 _READY_SECONDS: Final = 30.0
 _DRAIN_SECONDS: Final = 45.0
@@ -54,12 +55,33 @@ def serve(
         require_kernel(platform.release())
     if options.mirror:
         CloudObjects(options.mirror)  # refuses what is no bucket
+    if options.shared:
+        _require_company(options, worker)
+        share(directory, Path(options.shared))
     directory.create()
     if background:
         _serve_in_background(directory, host, port, worker, options)
     else:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         asyncio.run(_serve(directory, host, port, worker, options))
+
+
+def _require_company(options: ServerOptions, worker: bool) -> None:
+    """What one of several servers needs, that another may take over."""
+    if not options.store:
+        raise InvalidError("--shared is for servers on a database", hint="give them one: --store postgresql://...")
+    if not options.gate or options.gate.rpartition(":")[0] in ("0.0.0.0", "[::]"):
+        raise InvalidError(
+            "--shared needs a --gate that names this host",
+            why="the other servers and the workers reach this one there",
+            hint="such as --gate 10.0.0.5:9902",
+        )
+    if worker:
+        raise InvalidError(
+            "--shared needs --no-worker",
+            why="a worker beside this server would know no other",
+            hint="run `jiffy worker --server https://... --server https://...` with all gates",
+        )
 
 
 async def _serve(data: DataDirectory, host: str, port: int, worker: bool, options: ServerOptions) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import signal
 import socket
@@ -14,9 +15,9 @@ import click
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
 from jiffy.locks import hold_lock
-from jiffy.server.listeners import end_with_owner
+from jiffy.server.listeners import Listeners, end_with_owner
 from jiffy.server.options import ServerOptions, server_options
-from jiffy.server.serve import Listeners, run_server
+from jiffy.server.serve import run_server
 
 
 @click.command()
@@ -37,12 +38,24 @@ def main(data: Path, grpc_fd: int, http_fd: int, options: ServerOptions) -> None
 
 
 async def _serve(data: DataDirectory, listeners: Listeners, options: ServerOptions) -> None:
-    ended = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, ended.set)
-    with hold_lock(data.serving_lock, "server"):
+    """Until a signal, which may also come while this server waits to lead."""
+
+    async def run() -> None:
         async with run_server(data, listeners, options):
-            await ended.wait()
+            await asyncio.Event().wait()
+
+    with hold_lock(data.serving_lock, "server"):
+        running = asyncio.ensure_future(run())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, _cancel_once, running)
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+def _cancel_once(running: asyncio.Future[None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+    running.cancel()
 
 
 if __name__ == "__main__":

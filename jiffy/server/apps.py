@@ -1,11 +1,10 @@
-"""Apps of the API: created, published, kept alive by heartbeats, their logs streamed, ended."""
+"""Apps of the API: created, published, kept alive by heartbeats, ended."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
 from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
@@ -15,8 +14,6 @@ from jiffy.errors import JiffyError, NotFoundError
 from jiffy.server.bells import Bells
 from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller
-from jiffy.server.entries import read_entry_id
-from jiffy.server.log_queries import log_batch
 from jiffy.server.scheduler import Scheduler
 from jiffy.store.stores import Stores
 
@@ -24,7 +21,6 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_GRACE: Final = 60.0
 WATCH_SECONDS: Final = 5.0
-LONGEST_POLL: Final = 55.0
 
 
 class Apps:
@@ -72,25 +68,6 @@ class Apps:
         await self._stop(request.app_id, "it was stopped")
         return Empty()
 
-    async def app_get_logs(
-        self, request: api_pb2.AppGetLogsRequest, caller: Caller
-    ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
-        """What the app printed after the last entry that the client saw; ends with app_done, or at its timeout."""
-        position = read_entry_id(request.last_entry_id)
-        deadline = time.monotonic() + min(request.timeout, LONGEST_POLL)
-        with self._bells.listen(request.app_id) as bell:
-            while True:
-                done = await self._is_done(request.app_id)
-                while lines := await self._stores.logs.after(request.app_id, position):
-                    for line in lines:
-                        yield log_batch(line)
-                    position = lines[-1].position
-                if done:
-                    yield api_pb2.TaskLogsBatch(app_done=True)
-                    return
-                if not await bell.wait(deadline - time.monotonic()):
-                    return
-
     async def watch_forever(self) -> None:
         """Stop apps whose client is gone, and detached ones whose work is done."""
         while True:
@@ -115,10 +92,6 @@ class Apps:
             self._builds.app_ended(app_id)
             await self._scheduler.stop_app(app_id, reason)
         self._bells.ring(app_id)
-
-    async def _is_done(self, app_id: str) -> bool:
-        app = await self._stores.apps.get(app_id)
-        return app.stopped_at is not None and not self._scheduler.containers_of(app_id)
 
     async def _is_idle(self, app_id: str) -> bool:
         return not self._scheduler.containers_of(app_id) and not await self._stores.calls.unfinished_of_app(app_id)

@@ -1,10 +1,10 @@
-"""Bells: long polls wait on a name, and are woken when something happened to it."""
+"""Bells: long polls wait on a name, and are woken when something happened to it, on any of the servers of a store."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -28,7 +28,10 @@ class Bell:
 
 
 class Bells:
-    def __init__(self) -> None:
+    """`pass_on` is told of each ring of this server, for the others."""
+
+    def __init__(self, pass_on: Callable[[str], None] | None = None) -> None:
+        self._pass_on = pass_on
         self._listeners: dict[str, dict[Bell, None]] = defaultdict(dict)
 
     @contextmanager
@@ -43,5 +46,16 @@ class Bells:
                 del self._listeners[name]
 
     def ring(self, name: str) -> None:
+        self.ring_here(name)
+        if self._pass_on is not None:
+            self._pass_on(name)
+
+    def ring_here(self, name: str) -> None:
+        """For those who listen at this server."""
         for bell in self._listeners.get(name, ()):
             bell.ring()
+
+    def ring_all_here(self) -> None:
+        """A ring may have been missed: everybody looks again."""
+        for name in self._listeners:
+            self.ring_here(name)

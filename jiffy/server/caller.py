@@ -9,6 +9,8 @@ from jiffy.errors import UnauthenticatedError
 from jiffy.identifiers import derived_id, random_id
 
 GATEWAY_HOST_HEADER = "x-modal-host"
+HTTP_PORT_HEADER = "x-jiffy-http-port"
+"""Set by a server that has another one answer: where the caller reaches it by HTTP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,6 @@ def read_caller(metadata: Mapping[str, str | bytes], *, token_id: str, task_id: 
         task_id=task_id,
         client_version=text("x-modal-client-version"),
         host=text(GATEWAY_HOST_HEADER).partition(":")[0],
-        http_port=http_port,
+        http_port=int(text(HTTP_PORT_HEADER) or http_port),
         idempotency_key=text("x-idempotency-key"),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
@@ -14,7 +14,6 @@ from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
 from jiffy.server.entries import entry_id, read_entry_id
 from jiffy.server.input_tokens import make_input_token, read_input_token
-from jiffy.server.scheduler import Scheduler
 from jiffy.store.calls import Call, Output
 from jiffy.store.stores import Stores
 
@@ -23,10 +22,16 @@ OUTPUTS_AT_ONCE: Final = 1000
 MAX_INPUTS_OUTSTANDING: Final = 1000
 
 
+class Demand(Protocol):
+    """Who is told of inputs that are in the store: the scheduler, here or on the server that leads."""
+
+    async def add_demand(self, function_id: str, inputs: int) -> None: ...
+
+
 class Calls:
-    def __init__(self, stores: Stores, scheduler: Scheduler, bells: Bells) -> None:
+    def __init__(self, stores: Stores, demand: Demand, bells: Bells) -> None:
         self._stores = stores
-        self._scheduler = scheduler
+        self._demand = demand
         self._bells = bells
 
     async def function_map(self, request: api_pb2.FunctionMapRequest, caller: Caller) -> api_pb2.FunctionMapResponse:
@@ -38,7 +43,7 @@ class Calls:
         call = Call(call_id, function.function_id, function.app_id, request.function_call_invocation_type, None)
         identifiers = await self._stores.calls.add(call, _bodies(request.pipelined_inputs))
         if identifiers:
-            await self._scheduler.add_demand(function.function_id, len(identifiers))
+            await self._demand.add_demand(function.function_id, len(identifiers))
         return api_pb2.FunctionMapResponse(
             function_call_id=call_id,
             pipelined_inputs=_accepted(request.pipelined_inputs, identifiers),
@@ -53,7 +58,7 @@ class Calls:
     ) -> api_pb2.FunctionPutInputsResponse:
         identifiers = await self._stores.calls.add_inputs(request.function_call_id, _bodies(request.inputs))
         call = await self._stores.calls.get(request.function_call_id)
-        await self._scheduler.add_demand(call.function_id, len(identifiers))
+        await self._demand.add_demand(call.function_id, len(identifiers))
         return api_pb2.FunctionPutInputsResponse(inputs=_accepted(request.inputs, identifiers))
 
     async def function_finish_inputs(self, request: api_pb2.FunctionFinishInputsRequest, caller: Caller) -> Empty:
@@ -69,7 +74,7 @@ class Calls:
                 read_input_token(item.input_jwt), item.input.SerializeToString(), item.retry_count or None
             )
             if function_id is not None:
-                await self._scheduler.add_demand(function_id, 1)
+                await self._demand.add_demand(function_id, 1)
         return api_pb2.FunctionRetryInputsResponse(input_jwts=[item.input_jwt for item in request.inputs])
 
     async def function_get_outputs(
@@ -88,12 +93,6 @@ class Calls:
             last_entry_id=entry_id(outputs[-1].position) if outputs else request.last_entry_id,
             num_unfinished_inputs=await self._stores.calls.count_unfinished(request.function_call_id),
         )
-
-    async def function_call_cancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
-        await self._stores.calls.get(request.function_call_id)
-        await self._scheduler.cancel_call(request.function_call_id, terminate_containers=request.terminate_containers)
-        self._bells.ring(request.function_call_id)
-        return Empty()
 
     async def _outputs(self, request: api_pb2.FunctionGetOutputsRequest) -> list[Output]:
         if request.HasField("start_idx"):

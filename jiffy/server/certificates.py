@@ -9,7 +9,7 @@ import ssl
 from pathlib import Path
 from typing import Final
 
-from jiffy.files import replace_file
+from jiffy.files import create_file
 
 _YEARS: Final = 20
 
@@ -18,7 +18,7 @@ def ensure_certificate(path: Path) -> str:
     """Make the file with key and certificate unless it is there; gives the fingerprint: SHA-256 in hex. Readable by its
     owner only."""
     if not path.exists():
-        replace_file(path, _make(), private=True)
+        create_file(path, _make(), private=True)
     certificate = path.read_text().partition(ssl.PEM_HEADER)
     return hashlib.sha256(ssl.PEM_cert_to_DER_cert("".join(certificate[1:]))).hexdigest()
 

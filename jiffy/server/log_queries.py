@@ -1,28 +1,53 @@
-"""Logs of the API, asked for by time: counted first, then fetched. Those of a build are asked for by its image."""
+"""Logs of the API: streamed as they come, or asked for by time: counted first, then fetched. Those of a build are asked for
+by its image."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import AsyncIterator
 from typing import Final, cast
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from modal_proto import api_pb2
 
 from jiffy.errors import InvalidError, NotFoundError, UnsupportedError
+from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
-from jiffy.server.entries import entry_id
+from jiffy.server.entries import entry_id, read_entry_id
 from jiffy.store.images import StoredImage
 from jiffy.store.logs import LogLine, LogQuery
 from jiffy.store.stores import Stores
 
 MOST_LINES: Final = 10_000
+LONGEST_POLL: Final = 55.0
 _MOST_BUCKETS: Final = 10_000
 _MOST_STEPS: Final = 1000
 Request = api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest
 
 
 class LogQueries:
-    def __init__(self, stores: Stores) -> None:
+    def __init__(self, stores: Stores, bells: Bells) -> None:
         self._stores = stores
+        self._bells = bells
+
+    async def app_get_logs(
+        self, request: api_pb2.AppGetLogsRequest, caller: Caller
+    ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
+        """What the app printed after the last entry that the client saw; ends with app_done, or at its timeout."""
+        position = read_entry_id(request.last_entry_id)
+        deadline = time.monotonic() + min(request.timeout, LONGEST_POLL)
+        with self._bells.listen(request.app_id) as bell:
+            while True:
+                done = await self._is_done(request.app_id)
+                while lines := await self._stores.logs.after(request.app_id, position):
+                    for line in lines:
+                        yield log_batch(line)
+                    position = lines[-1].position
+                if done:
+                    yield api_pb2.TaskLogsBatch(app_done=True)
+                    return
+                if not await bell.wait(deadline - time.monotonic()):
+                    return
 
     async def app_fetch_logs(
         self, request: api_pb2.AppFetchLogsRequest, caller: Caller
@@ -66,6 +91,10 @@ class LogQueries:
                 break
             steps.append(await self._step(image))
         return api_pb2.ImageBuildChainGetResponse(build_steps=steps[::-1])
+
+    async def _is_done(self, app_id: str) -> bool:
+        app = await self._stores.apps.get(app_id)
+        return app.stopped_at is not None and not await self._stores.tasks.count_live(app_id)
 
     async def _step(self, image: StoredImage) -> api_pb2.ImageBuildStep:
         first, last = await self._stores.logs.span(image.image_id) or (image.created_at, image.created_at)

@@ -22,7 +22,8 @@ class ServerOptions:
     host's configuration the steps of builds may use; `registry_mirrors` are addresses that are asked in place of a
     registry's host, `python_builds` the address of the Pythons for `add_python=`. `store` is the address of a PostgreSQL
     database, empty for a file in the data directory; it may hold a password, and is passed on by the environment. `gate`
-    is the address, HOST:PORT, where workers from elsewhere join; empty for nowhere."""
+    is the address, HOST:PORT, where workers from elsewhere join; empty for nowhere. `shared` is the folder with what
+    all servers of the store share; empty for a server that is alone."""
 
     mirror: str = ""
     offers: tuple[str, ...] = ()
@@ -30,13 +31,15 @@ class ServerOptions:
     python_builds: str = PYTHON_BUILDS
     store: str = ""
     gate: str = ""
+    shared: str = ""
 
     def arguments(self) -> tuple[str, ...]:
         """As server_options reads them; without what `environment` has."""
         offers = [word for name in self.offers for word in ("--offer", name)]
         pairs = [f"{host}={address}" for host, address in self.registry_mirrors.items()]
         mirrors = [word for pair in pairs for word in ("--registry-mirror", pair)]
-        return ("--mirror", self.mirror, "--python-builds", self.python_builds, "--gate", self.gate, *offers, *mirrors)
+        places = ("--mirror", self.mirror, "--python-builds", self.python_builds, "--gate", self.gate)
+        return (*places, "--shared", self.shared, *offers, *mirrors)
 
     def environment(self) -> dict[str, str]:
         """What arguments would show to everybody on this host."""
@@ -44,7 +47,7 @@ class ServerOptions:
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --mirror, --offer, --registry-mirror, --python-builds, --store and --gate, given to the command as
+    """Adds --mirror, --offer, --registry-mirror, --python-builds, --store, --gate and --shared, given to the command as
     `options: ServerOptions`."""
 
     @functools.wraps(command)
@@ -56,9 +59,10 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         python_builds: str,
         store: str,
         gate: str,
+        shared: str,
         **others: Any,
     ) -> Any:
-        options = ServerOptions(mirror, offers, registry_mirrors, python_builds, store, gate)
+        options = ServerOptions(mirror, offers, registry_mirrors, python_builds, store, gate, shared)
         return command(*arguments, options=options, **others)
 
     mirror = click.option(
@@ -96,7 +100,14 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         callback=_check_gate,
         help="Where workers from elsewhere may join, by TLS: 0.0.0.0:9902. See `jiffy token create`.",
     )
-    return mirror(offer(registries(pythons(store_option(gate(run))))))
+    shared = click.option(
+        "--shared",
+        default="",
+        envvar="JIFFY_SHARED",
+        metavar="FOLDER",
+        help="For one of several servers on a store: a folder that all of them see, for objects and keys.",
+    )
+    return mirror(offer(registries(pythons(store_option(gate(shared(run)))))))
 
 
 def store_option(command: Callable[..., Any]) -> Callable[..., Any]:

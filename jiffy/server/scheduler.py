@@ -164,6 +164,12 @@ class Scheduler:
                 timeout = (await self.function(claim.function_id)).settings.timeout
                 self.tell(facts.InputsTaken(claim.task_id, _deadlines([claim], timeout)))
 
+    async def recount_demand(self) -> None:
+        """Of all functions with inputs that wait: also those of which nobody has told, because the server that accepted them
+        died, or could not say so."""
+        for function_id in await self._stores.calls.functions_with_pending():
+            await self.add_demand(function_id, 0)
+
     async def cancel_call(self, call_id: str, *, terminate_containers: bool) -> None:
         """Record what is unfinished as terminated, and tell the containers that run it."""
         await self._stores.calls.cancel(call_id)
@@ -383,8 +389,7 @@ class Scheduler:
                 facts.ContainerRestored(stored.task_id, stored.function_id, stored.worker_id, is_ready, deadlines)
             )
         await self.stop_strays()
-        for function_id in await self._stores.calls.functions_with_pending():
-            await self.add_demand(function_id, 0)
+        await self.recount_demand()
 
     async def close(self) -> None:
         if self._timer is not None:

@@ -3,42 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import logging
 import os
-import secrets
 import socket
-import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from aiohttp import web
 from grpclib.server import Server
 
 from jiffy.datadir import DataDirectory
-from jiffy.errors import UnauthenticatedError
-from jiffy.files import replace_file
 from jiffy.image.importing import KnownLayers
 from jiffy.image.pull import Pulls
 from jiffy.objects.cloud import CloudObjects
 from jiffy.objects.local import LocalObjects
 from jiffy.objects.mirror import Mirror
 from jiffy.objects.recovery import Marker
-from jiffy.periodic import repeat
+from jiffy.periodic import keep_running, repeat
 from jiffy.server.additions import Additions
 from jiffy.server.apps import Apps
 from jiffy.server.bases import Bases
-from jiffy.server.bells import Bells
 from jiffy.server.blobs import Blobs
 from jiffy.server.bridges import Bridges
 from jiffy.server.build_functions import BuildFunctions
 from jiffy.server.builder import Builder
 from jiffy.server.builds import Builds
-from jiffy.server.caller import Caller, read_caller
 from jiffy.server.calls import Calls
+from jiffy.server.cancellations import Cancellations
 from jiffy.server.certificates import ensure_certificate
 from jiffy.server.collection import Collection
 from jiffy.server.containers import Containers
@@ -56,6 +49,7 @@ from jiffy.server.issued_tokens import IssuedTokens
 from jiffy.server.launches import Launches
 from jiffy.server.layer_spans import LayerSpans
 from jiffy.server.layers import Layers
+from jiffy.server.listeners import Listeners, publish_address
 from jiffy.server.log_queries import LogQueries
 from jiffy.server.mounts import Mounts
 from jiffy.server.offers import make_offer
@@ -66,13 +60,15 @@ from jiffy.server.pythons import Pythons
 from jiffy.server.remote_objects import RemoteObjects
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.secrets import Secrets
-from jiffy.server.service import AnyStream, Service
+from jiffy.server.service import Service
 from jiffy.server.stage_run import Workshop
+from jiffy.server.standing import Standing, lead_in_turn, stand_alone
 from jiffy.server.steps import Steps
+from jiffy.server.token_identity import TokenIdentity
 from jiffy.server.tokens import Tokens
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.server.workers import Workers
-from jiffy.store.stores import Stores, open_stores
+from jiffy.store.stores import Stores
 from jiffy.store.tokens import TokenKind
 
 logger = logging.getLogger(__name__)
@@ -82,62 +78,20 @@ _SYNC_SECONDS: Final = 30.0
 _NO_OPTIONS: Final = ServerOptions()
 
 
-@dataclass(frozen=True, slots=True)
-class Listeners:
-    """Where a server accepts gRPC, and where HTTP."""
-
-    grpc: socket.socket
-    http: socket.socket
-
-    @property
-    def url(self) -> str:
-        return _url(self.grpc)
-
-    @property
-    def http_url(self) -> str:
-        return _url(self.http)
-
-    @property
-    def http_port(self) -> int:
-        return int(self.http.getsockname()[1])
-
-
-class TokenIdentity:
-    """Identifies clients by the token in their request's metadata."""
-
-    def __init__(self, stores: Stores, http_port: int) -> None:
-        self._stores = stores
-        self._http_port = http_port
-
-    async def __call__(self, stream: AnyStream) -> Caller:
-        metadata: dict[str, Any] = dict(stream.metadata or {})
-        token_id = str(metadata.get("x-modal-token-id", ""))
-        secret = str(metadata.get("x-modal-token-secret", ""))
-        if await self._stores.tokens.kind_of(token_id, secret) is not TokenKind.CLIENT:
-            raise UnauthenticatedError(
-                "this server did not issue the token",
-                hint='`eval "$(jiffy env)"` sets the right one in a shell, `jiffy login` in a profile',
-            )
-        return read_caller(metadata, token_id=token_id, task_id="", http_port=self._http_port)
-
-
 @asynccontextmanager
 async def run_server(
     data: DataDirectory, listeners: Listeners, options: ServerOptions = _NO_OPTIONS
 ) -> AsyncIterator[None]:
     """A server on a data directory, serving from entry to exit."""
     async with AsyncExitStack() as stack:
-        stores = await asyncio.to_thread(open_stores, options.store or data.database)
-        stack.callback(stores.close)
-        await asyncio.to_thread(stores.database.hold_alone)
-        await _ensure_token(data, stores)
+        standing = await (lead_in_turn if options.shared else stand_alone)(stack, data, listeners, options)
         objects = LocalObjects(data.objects, data.incoming)
         await asyncio.to_thread(objects.sweep)
         marker = Marker(data.synced, objects, data.partial)
         await asyncio.to_thread(marker.recover)
         stack.push_async_callback(asyncio.to_thread, marker.sync)
-        await _keep_running(stack, repeat(_SYNC_SECONDS, marker.sync, "syncing objects of registries"))
-        parts = _assemble(stores, objects, data, listeners, options)
+        await keep_running(stack, repeat(_SYNC_SECONDS, marker.sync, "syncing objects of registries"))
+        parts = _assemble(standing, objects, data, listeners, options)
         stack.push_async_callback(parts.scheduler.close)
         stack.push_async_callback(parts.builds.close)
         stack.push_async_callback(parts.packs.close)
@@ -146,16 +100,18 @@ async def run_server(
         stack.push_async_callback(parts.pulls.close)
         stack.push_async_callback(parts.bridges.close_all)
         await parts.scheduler.restore()
+        await standing.have_demand_told(stack, parts.scheduler)
         await _listen_http(stack, parts, listeners.http)
         stack.push_async_callback(parts.workers.close)
         await _listen_grpc(stack, parts, listeners)
         if options.gate:
             await parts.bridges.open_for_gate(data)
-        await _keep_running(stack, parts.apps.watch_forever())
-        await _keep_running(stack, parts.collection.run_forever())
+        await keep_running(stack, parts.apps.watch_forever())
+        await keep_running(stack, parts.collection.run_forever())
         if options.mirror:
             await _keep_mirrored(stack, Mirror(objects, CloudObjects(options.mirror)))
-        _publish_address(stack, data, listeners)
+        publish_address(data, listeners)
+        stack.callback(data.address.unlink, missing_ok=True)
         yield
 
 
@@ -177,10 +133,10 @@ class _Parts:
 
 
 def _assemble(
-    stores: Stores, objects: LocalObjects, data: DataDirectory, listeners: Listeners, options: ServerOptions
+    standing: Standing, objects: LocalObjects, data: DataDirectory, listeners: Listeners, options: ServerOptions
 ) -> _Parts:
+    stores, bells = standing.stores, standing.bells
     tokens = Tokens(data.signing_key)
-    bells = Bells()
     workers = Workers()
     spans = LayerSpans(options.registry_mirrors)
     remote = RemoteObjects(data.remote, stores, LocalObjects(data.objects, data.incoming, durable=False), spans)
@@ -207,10 +163,11 @@ def _assemble(
         apps,
         Functions(stores, scheduler),
         Calls(stores, scheduler, bells),
+        Cancellations(stores, scheduler, bells),
         Containers(stores, scheduler, bells),
         Images(stores, definitions, builds, bells),
         ImageNames(stores),
-        LogQueries(stores),
+        LogQueries(stores, bells),
         Mounts(stores, objects, blobs, derivations, Pythons(derivations, objects, downloads, options.python_builds)),
         Secrets(stores),
         blobs,
@@ -264,43 +221,6 @@ async def _listen_grpc(stack: AsyncExitStack, parts: _Parts, listeners: Listener
     stack.push_async_callback(stop)
 
 
-async def _keep_running(stack: AsyncExitStack, job: Coroutine[None, None, None]) -> None:
-    running = asyncio.ensure_future(job)
-
-    async def stop() -> None:
-        running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-
-    stack.push_async_callback(stop)
-
-
 async def _keep_mirrored(stack: AsyncExitStack, mirror: Mirror) -> None:
-    await _keep_running(stack, repeat(_MIRROR_SECONDS, mirror.run, "mirroring objects"))
+    await keep_running(stack, repeat(_MIRROR_SECONDS, mirror.run, "mirroring objects"))
     stack.callback(mirror.cancel)
-
-
-async def _ensure_token(data: DataDirectory, stores: Stores) -> None:
-    """Mint the first token, once. The file is its owner's only copy of the secret."""
-    if not data.token.exists():
-        token = {"token_id": f"ak-{secrets.token_hex(11)}", "token_secret": f"as-{secrets.token_hex(22)}"}
-        replace_file(data.token, json.dumps(token), private=True)
-    token = json.loads(data.token.read_text())
-    await stores.tokens.add(token["token_id"], token["token_secret"])
-
-
-def _publish_address(stack: AsyncExitStack, data: DataDirectory, listeners: Listeners) -> None:
-    """Tell local commands and workers where the server is."""
-    description = {
-        "url": listeners.url,
-        "http_url": listeners.http_url,
-        "pid": os.getpid(),
-        "started_at": time.time(),
-    }
-    replace_file(data.address, json.dumps(description))
-    stack.callback(data.address.unlink, missing_ok=True)
-
-
-def _url(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http://{host}:{port}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import grpclib.const
@@ -42,6 +43,28 @@ _STATUS: Final[Mapping[type[JiffyError], Status]] = {
     UnsupportedError: Status.FAILED_PRECONDITION,
 }
 
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """An RPC of the wire API. `streams`: it has many answers."""
+
+    name: str
+    request: type[Message]
+    answer: type[Message]
+    streams: bool
+
+
+_SERVICE: Final = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
+METHODS: Final = tuple(
+    Method(
+        each.name,
+        message_factory.GetMessageClass(each.input_type),
+        message_factory.GetMessageClass(each.output_type),
+        each.server_streaming,
+    )
+    for each in _SERVICE.methods
+)
+
 Handler = Callable[[Any, Caller], Awaitable[Message] | AsyncIterator[Message]]
 AnyStream = Stream[Any, Any]
 
@@ -52,34 +75,40 @@ class Identify(Protocol):
     async def __call__(self, stream: AnyStream) -> Caller: ...
 
 
+class Forward(Protocol):
+    """Has another server answer a request."""
+
+    async def __call__(self, method: Method, request: Message, stream: AnyStream) -> None: ...
+
+
 class Service:
-    """One listener's view of the API. `identify` differs: clients show a token, containers have an address."""
+    """One listener's view of the API. `identify` differs: clients show a token, containers have an address. What no noun
+    answers is left to `forward`, if it is given."""
 
-    def __init__(self, nouns: Sequence[object], identify: Identify) -> None:
+    def __init__(self, nouns: Sequence[object], identify: Identify, forward: Forward | None = None) -> None:
         self._identify = identify
-        self._handlers = {name: handler for name in _rpcs() if (handler := _find(nouns, name)) is not None}
-
-    def __mapping__(self) -> dict[str, grpclib.const.Handler]:
-        service = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
-        return {
-            f"/{service.full_name}/{method.name}": grpclib.const.Handler(
-                self._serve(method.name),
-                grpclib.const.Cardinality.UNARY_STREAM
-                if method.server_streaming
-                else grpclib.const.Cardinality.UNARY_UNARY,
-                message_factory.GetMessageClass(method.input_type),
-                message_factory.GetMessageClass(method.output_type),
-            )
-            for method in service.methods
+        self._forward = forward
+        self._handlers = {
+            method.name: handler for method in METHODS if (handler := _find(nouns, method.name)) is not None
         }
 
-    def _serve(self, name: str) -> Callable[[AnyStream], Awaitable[None]]:
+    def __mapping__(self) -> dict[str, grpclib.const.Handler]:
+        return {
+            method_path(method): grpclib.const.Handler(
+                self._serve(method), cardinality(method), method.request, method.answer
+            )
+            for method in METHODS
+        }
+
+    def _serve(self, method: Method) -> Callable[[AnyStream], Awaitable[None]]:
+        name = method.name
+
         async def serve(stream: AnyStream) -> None:
             request = await stream.recv_message()
             if request is None:
                 return
             try:
-                await self._answer(name, request, stream)
+                await self._answer(method, request, stream)
             except JiffyError as error:
                 raise GRPCError(_status(error), str(error)) from error
             except (GRPCError, ConnectionError):
@@ -90,11 +119,14 @@ class Service:
 
         return serve
 
-    async def _answer(self, name: str, request: Message, stream: AnyStream) -> None:
+    async def _answer(self, method: Method, request: Message, stream: AnyStream) -> None:
         caller = await self._identify(stream)
-        handler = self._handlers.get(name)
+        handler = self._handlers.get(method.name)
+        if handler is None and self._forward is not None:
+            await self._forward(method, request, stream)
+            return
         if handler is None:
-            raise GRPCError(Status.UNIMPLEMENTED, f"this version of jiffy does not answer {name} yet")
+            raise GRPCError(Status.UNIMPLEMENTED, f"this version of jiffy does not answer {method.name} yet")
         answer = handler(request, caller)
         if isinstance(answer, AsyncIterator):
             async for message in answer:
@@ -103,8 +135,13 @@ class Service:
             await stream.send_message(await answer)
 
 
-def _rpcs() -> list[str]:
-    return [method.name for method in api_pb2.DESCRIPTOR.services_by_name["ModalClient"].methods]
+def method_path(method: Method) -> str:
+    """What names it in a request."""
+    return f"/{_SERVICE.full_name}/{method.name}"
+
+
+def cardinality(method: Method) -> grpclib.const.Cardinality:
+    return grpclib.const.Cardinality.UNARY_STREAM if method.streams else grpclib.const.Cardinality.UNARY_UNARY
 
 
 def _find(nouns: Sequence[object], name: str) -> Handler | None:

@@ -10,7 +10,7 @@ from typing import Final
 import jwt
 from modal_proto import api_pb2
 
-from jiffy.files import replace_file
+from jiffy.files import create_file
 from jiffy.server.caller import Caller
 
 ALGORITHM: Final = "HS256"
@@ -34,5 +34,5 @@ class Tokens:
 
 def _read_key(path: Path) -> str:
     if not path.exists():
-        replace_file(path, secrets.token_hex(32), private=True)
+        create_file(path, secrets.token_hex(32), private=True)
     return path.read_text()

@@ -30,7 +30,7 @@ class Cursor(Protocol):
 
 class Connection(Protocol):
     """`for_update` and `for_share` end a SELECT whose rows are to stay as they are until the transaction ends;
-    `skip_locked` ends one that takes rows which nobody else is taking."""
+    `skip_locked` ends one that takes rows which nobody else is taking. `now` is the time by the engine's clock."""
 
     @property
     def for_update(self) -> str: ...
@@ -38,6 +38,8 @@ class Connection(Protocol):
     def for_share(self) -> str: ...
     @property
     def skip_locked(self) -> str: ...
+    @property
+    def now(self) -> str: ...
 
     def execute(self, sql: str, values: Sequence[Any] = ..., /) -> Cursor: ...
     def executemany(self, sql: str, rows: Iterable[Sequence[Any]], /) -> object: ...
@@ -60,9 +62,6 @@ class Database(Protocol):
     async def read(self, work: Work[T]) -> T:
         """Run `work` on what is committed."""
         ...
-
-    def hold_alone(self) -> None:
-        """Be the only server on it until it is closed; ConflictError when another is."""
 
     def close(self) -> None:
         """Finish what was asked, then close. Idempotent."""

@@ -184,4 +184,12 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     """
     ALTER TABLE tokens ADD COLUMN kind TEXT NOT NULL DEFAULT 'client';
     """,
+    """
+    CREATE TABLE leadership (
+        address TEXT NOT NULL,
+        term INTEGER NOT NULL,
+        expires_at REAL NOT NULL
+    );
+    INSERT INTO leadership (address, term, expires_at) VALUES ('', 0, 0);
+    """,
 )

@@ -36,6 +36,7 @@ class SqliteConnection(sqlite3.Connection):
     """There is one writer, so nothing needs to be locked."""
 
     for_update = for_share = skip_locked = ""
+    now = "((julianday('now') - 2440587.5) * 86400.0)"
 
     def lock(self, name: str, /) -> None: ...
 
@@ -61,9 +62,6 @@ class SqliteDatabase:
 
     async def read(self, work: Work[T]) -> T:
         return await _submit(self._reads, work)
-
-    def hold_alone(self) -> None:
-        """The data directory has a lock of its own."""
 
     def close(self) -> None:
         self._writes.put(None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jiffy.errors import UnsupportedError
 from jiffy.store.apps import Apps
@@ -21,6 +22,9 @@ from jiffy.store.secrets import Secrets
 from jiffy.store.sqlite import SqliteDatabase
 from jiffy.store.tasks import Tasks
 from jiffy.store.tokens import Tokens
+
+if TYPE_CHECKING:
+    from jiffy.store.postgres import PostgresDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,11 @@ class Stores:
 def open_stores(address: str | Path) -> Stores:
     """Open the database at a `postgresql://` address, or open or create the SQLite file at a path."""
     if str(address).startswith(POSTGRES_SCHEMES):
-        return make_stores(_open_postgres(str(address)))
+        return make_stores(open_postgres(str(address)))
     return make_stores(SqliteDatabase(Path(address)))
 
 
-def _open_postgres(url: str) -> Database:
+def open_postgres(url: str) -> PostgresDatabase:
     """Its driver is loaded only where it is used."""
     try:
         from jiffy.store.postgres import PostgresDatabase

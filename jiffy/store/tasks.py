@@ -60,6 +60,15 @@ class Tasks:
     async def live(self) -> list[Task]:
         return await self._select("ended_at IS NULL")
 
+    async def count_live(self, app_id: str) -> int:
+        """An app's containers that have not ended."""
+
+        def work(connection: Connection) -> int:
+            query = "SELECT count(*) AS tasks FROM tasks WHERE app_id=? AND ended_at IS NULL"
+            return int(connection.execute(query, (app_id,)).fetchone()["tasks"])
+
+        return await self._database.read(work)
+
     async def latest(self) -> Task | None:
         """The container that gave its first output last."""
         tasks = await self._select("first_output_at IS NOT NULL ORDER BY created_at DESC LIMIT 1")

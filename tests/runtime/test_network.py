@@ -13,7 +13,7 @@ import pytest
 
 from jiffy.runtime.namespaces import run
 from jiffy.runtime.network import GATEWAY, ContainerNetwork
-from tests.inventory import take_inventory
+from tests.inventory import await_nothing_about
 
 pytestmark = pytest.mark.root
 
@@ -24,7 +24,7 @@ async def network() -> AsyncIterator[ContainerNetwork]:
     await opened.open()
     yield opened
     await opened.close()
-    assert take_inventory().about("test01") == []
+    assert await_nothing_about("test01") == []
 
 
 async def inside(namespace: str, *command: str) -> str:
@@ -108,4 +108,4 @@ def test_forwarding_is_as_it_was_after_the_last_one() -> None:
     command = ["unshare", "--net", sys.executable, "-c", FORWARDING]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert take_inventory().about("test03", "test04") == []
+    assert await_nothing_about("test03", "test04") == []

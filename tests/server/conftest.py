@@ -13,8 +13,8 @@ from modal_proto import api_grpc
 
 from jiffy.datadir import DataDirectory
 from jiffy.objects.local import LocalObjects
-from jiffy.server.listeners import open_listener
-from jiffy.server.serve import Listeners, run_server
+from jiffy.server.listeners import Listeners, open_listener
+from jiffy.server.serve import run_server
 from jiffy.store.stores import Stores, open_stores
 from tests.objects.conftest import make_objects
 

@@ -9,8 +9,8 @@ import pytest
 
 from jiffy.datadir import DataDirectory
 from jiffy.objects.local import LocalObjects
-from jiffy.server.listeners import open_listener
-from jiffy.server.serve import Listeners, run_server
+from jiffy.server.listeners import Listeners, open_listener
+from jiffy.server.serve import run_server
 
 
 async def serve_once(data: DataDirectory) -> None:

@@ -84,8 +84,6 @@ class ServerDatabase:
         await self._pass()
         return value
 
-    def hold_alone(self) -> None: ...
-
     def close(self) -> None: ...
 
     async def _pass(self) -> None:

@@ -15,6 +15,7 @@ from jiffy.server.bells import Bells
 from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller
 from jiffy.server.calls import Calls
+from jiffy.server.cancellations import Cancellations
 from jiffy.server.containers import Containers
 from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
@@ -63,6 +64,7 @@ class SimServer:
         self.nouns: tuple[object, ...] = (
             self.apps,
             Calls(stores, self.scheduler, bells),
+            Cancellations(stores, self.scheduler, bells),
             Containers(stores, self.scheduler, bells),
         )
         self.stores = stores

@@ -276,6 +276,9 @@ class World:
             return False
         if sum(row["function_id"] == function_id for row in live) >= self._scalers[function_id].max_containers:
             return False
+        paused = {worker.worker_id for worker in self.workers if worker.is_paused}
+        if any(row["function_id"] == function_id and row["worker_id"] in paused for row in live):
+            return False  # what was launched there counts as on its way until the worker is given up
         need = self._needs[function_id]
         connected = {worker.hello.worker_id for worker in self.server.workers.connected()}
         for worker in self.workers:

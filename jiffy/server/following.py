@@ -1,0 +1,87 @@
+"""A server beside one that leads: it answers what needs nothing but the store, has the rest answered, and takes over when
+nobody leads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+from grpclib.server import Server
+
+from jiffy.errors import JiffyError
+from jiffy.server.forwarding import Forwarding
+from jiffy.server.http import explain_errors
+from jiffy.server.service import Identify, Service
+from jiffy.store.leadership import Leader, Leadership
+
+logger = logging.getLogger(__name__)
+
+LEASE_SECONDS: Final = 3.0
+_RENEW_SECONDS: Final = 0.5
+_LOOK_SECONDS: Final = 0.25
+
+
+async def await_lead(leadership: Leadership, address: str, heard: Callable[[str], None]) -> int:
+    """Until nobody else leads; gives the term. `heard` is told whenever another leads meanwhile: its address, empty for
+    nobody."""
+    known: Leader | str | None = ""
+    while True:
+        try:
+            if (term := await leadership.take(address, LEASE_SECONDS)) is not None:
+                return term
+            leader = await leadership.current()
+            if leader != known:
+                known = leader
+                heard("" if leader is None else leader.address)
+        except JiffyError as error:
+            logger.error("who leads is not known: %s", error)
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+async def keep_leading(leadership: Leadership, term: int) -> None:
+    """Until another server leads: then this process ends as if it were killed, for what it knows is not true any more."""
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        try:
+            leads = await leadership.renew(term, LEASE_SECONDS)
+        except JiffyError as error:
+            logger.error("this server cannot say that it leads: %s", error)
+            continue
+        if not leads:
+            logger.error("another server leads: this one begins anew")
+            os._exit(1)
+
+
+@asynccontextmanager
+async def serve_beside(
+    forwarding: Forwarding, nouns: Sequence[object], identify: Identify, grpc: socket.socket, http: socket.socket
+) -> AsyncIterator[None]:
+    """Answer with `nouns`, and have the rest answered, on two listeners that stay open."""
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(forwarding.close)
+        runner = web.AppRunner(_application(forwarding), access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.SockSite(runner, http.dup()).start()
+        server = Server([Service(nouns, identify, forwarding.forward)])
+        await server.start(sock=grpc.dup())
+        stack.push_async_callback(server.wait_closed)
+        stack.callback(server.close)
+        yield
+
+
+def _application(forwarding: Forwarding) -> web.Application:
+    application = web.Application(middlewares=[explain_errors], client_max_size=0)
+
+    async def health(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"status": "ok", "leads": False, "workers": 0, "pid": os.getpid()})
+
+    application.router.add_get("/health", health)
+    application.router.add_route("*", "/{path:.*}", forwarding.pass_on)
+    return application
