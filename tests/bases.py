@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import sqlite3
 import subprocess
 from pathlib import Path
 
+from jiffy.store.base import Connection
 from jiffy.store.stores import open_stores
 from tests.servers import JIFFY, ServerUnderTest, write_program
 
@@ -42,12 +44,20 @@ def find_base_image(server: ServerUnderTest) -> str:
 def share_images(source: ServerUnderTest, target: ServerUnderTest) -> None:
     """Give a new data directory the objects of another, and what it remembers to have made of them."""
     target.data.create()
-    shutil.copytree(source.data.objects, target.data.objects, dirs_exist_ok=True, copy_function=_link)
-    open_stores(target.data.database).close()
-    connection = sqlite3.connect(target.data.database)
-    with connection:
-        connection.executemany("INSERT INTO made_indexes VALUES (?,?,?)", _made(source.data.database))
-    connection.close()
+    share_images_with(source, target.data.objects, str(target.data.database))
+
+
+def share_images_with(source: ServerUnderTest, objects: Path, store: str) -> None:
+    """The same for a folder of objects, and the address of a store."""
+    shutil.copytree(source.data.objects, objects, dirs_exist_ok=True, copy_function=_link)
+    made = _made(source.data.database)
+
+    def work(connection: Connection) -> None:
+        connection.executemany("INSERT INTO made_indexes VALUES (?,?,?)", made)
+
+    stores = open_stores(store)
+    asyncio.run(stores.database.write(work))
+    stores.close()
 
 
 def _link(source: str, target: str) -> None:

@@ -11,12 +11,13 @@ import pytest
 
 from jiffy.runtime.kernel import filesystem_of
 from tests.bases import find_base_image, make_base, share_images
+from tests.hosts import GATEWAY, Hosts, open_hosts
 from tests.inventory import Inventory, await_nothing_about, await_nothing_new, take_inventory
 from tests.oci import LayoutWriter
 from tests.registries import RegistryUnderTest, run_registry
-from tests.servers import JIFFY, ServerUnderTest, write_program
+from tests.servers import JIFFY, ServerUnderTest, free_port, write_program
 
-pytest_plugins = ["tests.buckets", "tests.postgres"]
+pytest_plugins = ["tests.buckets", "tests.postgres", "tests.companies"]
 
 
 _HOST_BEFORE = pytest.StashKey[Inventory]()
@@ -124,6 +125,20 @@ def server_survives(request: pytest.FixtureRequest) -> Iterator[None]:
     if "server" in request.fixturenames:
         shared: ServerUnderTest = request.getfixturevalue("server")
         assert shared.pid and shared.worker_pid
+
+
+@pytest.fixture
+def hosts(disk_folder: Path, request: pytest.FixtureRequest) -> Iterator[Hosts]:
+    """Hosts beside this one."""
+    with open_hosts(disk_folder / f"hosts-{request.node.name[:40]}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def gated(unstarted_server: ServerUnderTest, hosts: Hosts) -> ServerUnderTest:
+    """A server without a worker, which hosts can join."""
+    unstarted_server.start("--no-worker", "--gate", f"{GATEWAY}:{free_port()}")
+    return unstarted_server
 
 
 class ProgramFolder:

@@ -20,6 +20,7 @@ _PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 BRIDGE = f"jiffytest{_PROCESS}"
 _NETWORK = f"10.98.{_PROCESS}"
+NETWORK = f"{_NETWORK}.0/24"
 GATEWAY = f"{_NETWORK}.1"
 _CUT = """table inet cut {
     chain input { type filter hook input priority -300; policy drop; }
@@ -32,6 +33,7 @@ class Host:
     """A network namespace, held by a process that sleeps there."""
 
     name: str
+    address: str
     link: str
     holder: subprocess.Popen[bytes]
     data: DataDirectory
@@ -42,7 +44,7 @@ class Host:
         command = [*JIFFY, "worker", "--data", str(self.data.root), *options]
         with self.log.open("ab") as log:
             self.worker = subprocess.Popen(
-                [*self._enter(), *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [*self.enter, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     @property
@@ -69,7 +71,7 @@ class Host:
         self.run("nft", "delete", "table", "inet", "cut")
 
     def run(self, *command: str, text: str = "") -> None:
-        subprocess.run([*self._enter(), *command], input=text.encode(), check=True, capture_output=True)
+        subprocess.run([*self.enter, *command], input=text.encode(), check=True, capture_output=True)
 
     def end(self) -> None:
         if self.worker is not None and self.worker.poll() is None:
@@ -83,7 +85,9 @@ class Host:
         self.holder.wait()
         shutil.rmtree(self.data.root, ignore_errors=True)
 
-    def _enter(self) -> list[str]:
+    @property
+    def enter(self) -> list[str]:
+        """The beginning of a command that is to run there."""
         return ["nsenter", "-t", str(self.holder.pid), "-n"]
 
 
@@ -98,7 +102,7 @@ class Hosts:
         holder = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "unshare", "--net", "sleep", "infinity"], stdin=subprocess.DEVNULL
         )
-        host = Host(name, f"{BRIDGE}-{number}", holder, DataDirectory(self.folder / name))
+        host = Host(name, f"{_NETWORK}.{number}", f"{BRIDGE}-{number}", holder, DataDirectory(self.folder / name))
         _await_namespace(holder.pid)
         _ip("link", "add", host.link, "type", "veth", "peer", "name", "eth0", "netns", str(holder.pid))
         self.hosts.append(host)

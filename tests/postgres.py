@@ -9,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from tests.servers import free_port
 
 _USER = "postgres"
-_SETTINGS = {"max_connections": "200", "shared_buffers": "32MB", "listen_addresses": "127.0.0.1"}
+_SETTINGS = {"max_connections": "200", "shared_buffers": "32MB"}
 
 
 @dataclass
@@ -28,11 +29,12 @@ class PostgresUnderTest:
 
     folder: Path
     port: int
+    host: str = "127.0.0.1"
     process: subprocess.Popen[bytes] | None = None
     _numbers: Iterator[int] = field(default_factory=count)
 
     def url(self, name: str) -> str:
-        return f"postgresql://{_USER}@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://{_USER}@{self.host}:{self.port}/{name}"
 
     def create_database(self) -> str:
         """The address of an empty one."""
@@ -42,7 +44,8 @@ class PostgresUnderTest:
         return self.url(name)
 
     def start(self) -> None:
-        options = [part for name, value in _SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        settings = {**_SETTINGS, "listen_addresses": self.host}
+        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         places = ["-p", str(self.port), "-k", str(self.folder)]
         command = [_program("postgres"), "-D", str(self.folder / "data"), *places, *options]
         with (self.folder / "log").open("ab") as log:
@@ -69,12 +72,21 @@ class PostgresUnderTest:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresUnderTest]:
+    with run_postgres() as running:
+        yield running
+
+
+@contextmanager
+def run_postgres(host: str = "127.0.0.1", network: str = "127.0.0.1/32") -> Iterator[PostgresUnderTest]:
+    """For everybody in a network."""
     folder = Path(tempfile.mkdtemp(prefix="jiffy-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, _USER)
     initialize = [_program("initdb"), "-D", str(folder / "data"), "-U", _USER, "-A", "trust", "-N"]
     subprocess.run(_as_user(initialize), check=True, stdout=subprocess.DEVNULL)
-    running = PostgresUnderTest(folder, free_port())
+    with (folder / "data/pg_hba.conf").open("a") as access:
+        access.write(f"host all all {network} trust\n")
+    running = PostgresUnderTest(folder, free_port(), host)
     running.start()
     yield running
     running.stop()

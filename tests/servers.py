@@ -6,13 +6,16 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jiffy.cli.running import find_server
 from jiffy.datadir import DataDirectory
@@ -49,17 +52,20 @@ class Outcome:
 
 
 class ServerUnderTest:
-    """One `jiffy serve`. It may be killed and started again on the same data and port."""
+    """One `jiffy serve`. It may be killed and started again on the same data and port. `enter` is a command that runs it
+    somewhere else, where `host` is its address."""
 
-    def __init__(self, data: Path, home: Path) -> None:
+    def __init__(self, data: Path, home: Path, host: str = "127.0.0.1", enter: Sequence[str] = ()) -> None:
         self.data = DataDirectory(data)
+        self.host = host
         self.port = free_port()
         self._home = home
+        self._enter = enter
         self._runs: list[Run] = []
 
     def start(self, *options: str, **variables: str) -> None:
-        command = [*JIFFY, "serve", "--data", str(self.data.root), "--port", str(self.port), "--background"]
-        command += ["--offer", "all", *options]
+        command = [*self._enter, *JIFFY, "serve", "--data", str(self.data.root), "--background"]
+        command += ["--host", self.host, "--port", str(self.port), "--offer", "all", *options]
         subprocess.run(command, check=True, capture_output=True, timeout=60, env={**os.environ, **variables})
 
     def stop(self) -> None:
@@ -105,17 +111,25 @@ class ServerUnderTest:
         issued = json.loads(subprocess.run(command, check=True, capture_output=True, timeout=30).stdout)
         return ["--server", f"https://{issued['gate']}", "--token", issued["token"]]
 
-    def await_worker(self, timeout: float = 30) -> None:
-        """Until a worker has joined."""
+    def look(self) -> tuple[int, int]:
+        """The process that answers, and how many workers it has; 0 and 0 while none does."""
+        try:
+            found = find_server(self.data)
+        except UnavailableError:
+            return 0, 0
+        return found.pid, found.workers
+
+    def await_workers(self, number: int = 1, *, other_than: int = 0, timeout: float = 30) -> None:
+        """Until a process, another one than that of before, has so many workers."""
         deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            try:
-                if find_server(self.data).workers:
-                    return
-            except UnavailableError:
-                pass
+        while (seen := self.look())[1] != number or seen[0] == other_than:
+            assert time.monotonic() < deadline, f"process {seen[0]} has {seen[1]} workers"
             time.sleep(0.05)
-        raise TimeoutError("no worker joined")
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """What the database in the data directory answers."""
+        with closing(sqlite3.connect(self.data.database, timeout=30)) as connection:
+            return connection.execute(query).fetchall()
 
     def environment(self) -> dict[str, str]:
         """What a client needs, and nothing of the person's own configuration."""
@@ -124,7 +138,7 @@ class ServerUnderTest:
         return {
             **kept,
             "HOME": str(self._home),
-            "MODAL_SERVER_URL": f"http://127.0.0.1:{self.port}",
+            "MODAL_SERVER_URL": f"http://{self.host}:{self.port}",
             "MODAL_TOKEN_ID": token["token_id"],
             "MODAL_TOKEN_SECRET": token["token_secret"],
             "COLUMNS": "200",

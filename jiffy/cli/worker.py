@@ -39,7 +39,14 @@ def read_size(context: click.Context, option: click.Parameter, text: str | None)
 
 @click.command()
 @data_option
-@click.option("--server", required=True, envvar="JIFFY_SERVER", help="The server's gate: https://host:9902.")
+@click.option(
+    "--server",
+    "servers",
+    required=True,
+    multiple=True,
+    envvar="JIFFY_SERVER",
+    help="The server's gate: https://host:9902. Repeat it for each of several servers on one store.",
+)
 @click.option(
     "--token", default="", envvar="JIFFY_WORKER_TOKEN", help="From `jiffy token create`; kept for later runs."
 )
@@ -73,7 +80,7 @@ def read_size(context: click.Context, option: click.Parameter, text: str | None)
 )
 def worker(
     data: Path,
-    server: str,
+    servers: tuple[str, ...],
     token: str,
     sources: tuple[str, ...],
     labels: tuple[str, ...],
@@ -95,7 +102,7 @@ def worker(
     directory = DataDirectory(data)
     directory.create()
     options = WorkerOptions(
-        server=_join(directory, server, token),
+        servers=_join(directory, servers, token),
         token_file=directory.join_token,
         sources=sources,
         limits=Limits(cache_size, keep_free),
@@ -109,9 +116,10 @@ def worker(
     asyncio.run(Agent(directory, options).run())
 
 
-def _join(data: DataDirectory, server: str, token: str) -> str:
-    """Keep the token, if one is given; gives the server's address with what is known of its certificate."""
-    read_address(server)
+def _join(data: DataDirectory, servers: tuple[str, ...], token: str) -> tuple[str, ...]:
+    """Keep the token, if one is given; gives the servers' addresses with what is known of their certificate."""
+    for server in servers:
+        read_address(server)
     if token:
         parts = token.split(":")
         if len(parts) != 3 or not all(parts):
@@ -120,9 +128,11 @@ def _join(data: DataDirectory, server: str, token: str) -> str:
         replace_file(data.join_token, json.dumps(kept), private=True)
     if not data.join_token.exists():
         raise NotFoundError("this machine has no token of the server", hint="`jiffy token create` there prints one")
-    address = pinned(server, json.loads(data.join_token.read_text())["pin"])
-    read_address(address)
-    return address
+    pin = json.loads(data.join_token.read_text())["pin"]
+    addresses = tuple(pinned(server, pin) for server in servers)
+    for address in addresses:
+        read_address(address)
+    return addresses
 
 
 def _declare(cpus: float | None, memory: int | None) -> Capacity:

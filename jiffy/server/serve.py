@@ -184,7 +184,7 @@ def _assemble(
         return await stores.tokens.kind_of(token_id, secret)
 
     def describe() -> dict[str, object]:
-        return {"status": "ok", "workers": len(workers.connected()), "pid": os.getpid()}
+        return {"status": "ok", "leads": True, "workers": len(workers.connected()), "pid": os.getpid()}
 
     application = full_application(
         blobs,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import shutil
@@ -39,13 +40,13 @@ _FLUSH_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """`server` is the address of the gate of a server elsewhere, with the pin of its certificate; objects are fetched from
-    there as they are read, from `sources` before it, and kept within `limits` on `disks`. Empty for the server that shares
-    the data directory. `token_file` has the token that it asks for. `capacity` is what containers may use, None for all
-    that is found; `labels` are what placements ask for. After `orphan_seconds` without a server the worker stops its
-    containers and ends; one that is told to end gives what they run `drain_seconds`."""
+    """`servers` are the addresses of the gates of servers elsewhere on one store, with the pin of their certificate: any of
+    them leads to all. Objects are fetched from there as they are read, from `sources` before, and kept within `limits` on
+    `disks`. None for the server that shares the data directory. `token_file` has the token that it asks for. `capacity` is
+    what containers may use, None for all that is found; `labels` are what placements ask for. After `orphan_seconds` without
+    a server the worker stops its containers and ends; one that is told to end gives what they run `drain_seconds`."""
 
-    server: str = ""
+    servers: tuple[str, ...] = ()
     token_file: Path | None = None
     sources: tuple[str, ...] = ()
     limits: Limits = NO_LIMITS
@@ -63,6 +64,8 @@ class Agent:
         self._options = options
         self._token_file = options.token_file or data.token
         self._worker_id = random_id("wo")
+        self._servers = itertools.cycle(options.servers)
+        self._server = ""
         self._containers: dict[str, Container] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._leaving = False
@@ -78,7 +81,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._leave)
         options, outbox = self._options, self._connection.outbox
-        origin = self._origin() if options.server else None
+        origin = self._origin() if options.servers else None
         with hold_lock(self._data.worker_lock, "worker"):
             async with open_host(
                 self._data, origin, outbox.put, outbox.is_full, options.build_cache, options.capacity
@@ -90,12 +93,12 @@ class Agent:
 
     def _origin(self) -> Origin:
         options = self._options
-        return Origin((*options.sources, options.server), self._token_file, options.limits, options.disks)
+        return Origin((*options.sources, *options.servers), self._token_file, options.limits, options.disks)
 
     async def _serve(self) -> None:
         assert self._host is not None
-        relay = Relay(self._worker_id, HTTP_PORT, lambda: read_address(self._options.server), self._read_token)
-        if self._options.server:
+        relay = Relay(self._worker_id, HTTP_PORT, lambda: read_address(self._server), self._read_token)
+        if self._options.servers:
             grpc, http = self._host.listeners
             await relay.open({"grpc": grpc, "http": http})
         connection = asyncio.ensure_future(self._connection.run())
@@ -123,8 +126,9 @@ class Agent:
         return read_token(self._token_file)
 
     def _find_server(self) -> tuple[str, str]:
-        if self._options.server:
-            return self._options.server, self._read_token()
+        if self._options.servers:
+            self._server = next(self._servers)
+            return self._server, self._read_token()
         return local_server(self._data.address, self._token_file)
 
     def _hello(self) -> WorkerConnected:
@@ -138,7 +142,7 @@ class Agent:
             http_port=HTTP_PORT,
             protocol=PROTOCOL,
             version=VERSION,
-            listeners=None if self._options.server else Listeners(os.getpid(), grpc.fileno(), http.fileno()),
+            listeners=None if self._options.servers else Listeners(os.getpid(), grpc.fileno(), http.fileno()),
             labels=self._options.labels,
             leaving=self._leaving,
         )

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 _MOST_LOG_BYTES: Final = 64 * 2**20
 _FIRST_PAUSE: Final = 0.1
-_LONGEST_PAUSE: Final = 2.0
+_LONGEST_PAUSE: Final = 1.0
 _REPORT_SECONDS: Final = 2.0
 
 
@@ -139,7 +139,7 @@ class Connection:
                 socket = await session.ws_connect(
                     f"{address.url}/worker",
                     headers={"Authorization": f"Bearer {token}"},
-                    heartbeat=10,
+                    heartbeat=5,
                     max_msg_size=64 * 2**20,
                     ssl=aiohttp.Fingerprint(address.pin) if address.pin else True,
                 )

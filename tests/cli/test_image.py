@@ -87,7 +87,7 @@ def test_a_mounted_image_is_a_root_that_programs_run_in(
         assert done.stdout.strip() == "[1]", done.stderr
         (at / "written").write_text("x")
     assert list((tmp_path / "at").iterdir()) == []
-    assert await_nothing_about(str(tmp_path)) == []
+    assert await_nothing_about(str(tmp_path), str(server.data.root / "mounted" / image_id)) == []
 
 
 @pytest.mark.parametrize("mode", list(Mode))
@@ -98,7 +98,7 @@ def test_what_a_killed_one_left_is_removed_by_the_next(
         pass
     with mounted(server, image_id, tmp_path / "at", mode) as at:
         assert (at / "etc" / "os-release").read_text()
-    assert await_nothing_about(str(tmp_path)) == []
+    assert await_nothing_about(str(tmp_path), str(server.data.root / "mounted" / image_id)) == []
 
 
 def test_a_profile_tells_which_files_starts_read(server: ServerUnderTest, image_id: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,11 +32,7 @@ WORK = """
 
 
 def count(server: ServerUnderTest, query: str) -> int:
-    connection = sqlite3.connect(server.data.database)
-    try:
-        return int(connection.execute(query).fetchone()[0])
-    finally:
-        connection.close()
+    return int(server.rows(query)[0][0])
 
 
 def await_count(server: ServerUnderTest, query: str, expected: int) -> None:

@@ -6,17 +6,11 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
-import pytest
-
-from jiffy.cli.running import find_server
-from jiffy.errors import UnavailableError
 from tests.conftest import ProgramFolder
 from tests.faults.storms import processes_with
-from tests.hosts import GATEWAY, Host, Hosts, open_hosts
-from tests.servers import ServerUnderTest, free_port
+from tests.hosts import Host, Hosts
+from tests.servers import ServerUnderTest
 
 LOAD = """
     import threading, time
@@ -52,22 +46,13 @@ LOAD = """
 """
 
 
-@pytest.fixture
-def hosts(disk_folder: Path) -> Iterator[Hosts]:
-    with open_hosts(disk_folder / "rolling") as opened:
-        yield opened
-
-
-def test_a_rolling_restart_fails_no_call(
-    unstarted_server: ServerUnderTest, hosts: Hosts, program: ProgramFolder
-) -> None:
-    server = unstarted_server
-    server.start("--no-worker", "--gate", f"{GATEWAY}:{free_port()}")
+def test_a_rolling_restart_fails_no_call(gated: ServerUnderTest, hosts: Hosts, program: ProgramFolder) -> None:
+    server = gated
     options = server.join_arguments()
     first, second = hosts.add(), hosts.add()
     for host in (first, second):
         host.start_worker(*options)
-    await_workers(server, 2)
+    server.await_workers(2)
     run = server.begin(program(LOAD), "--seconds", "40")
     run.await_line("under load")
     restart_server(server)
@@ -84,39 +69,22 @@ def test_a_rolling_restart_fails_no_call(
     assert int(told[1]) > 100, "it stood still most of the time"
 
 
-def look(server: ServerUnderTest) -> tuple[int, int]:
-    """The process that answers, and how many workers it has; 0 and 0 while none does."""
-    try:
-        found = find_server(server.data)
-    except UnavailableError:
-        return 0, 0
-    return found.pid, found.workers
-
-
-def await_workers(server: ServerUnderTest, number: int, other_than: int = 0) -> None:
-    """Of a process that answers, which is another one than that of before."""
-    deadline = time.monotonic() + 30
-    while (seen := look(server))[1] != number or seen[0] in (0, other_than):
-        assert time.monotonic() < deadline, f"process {seen[0]} has {seen[1]} workers"
-        time.sleep(0.05)
-
-
 def restart_server(server: ServerUnderTest) -> None:
     """The process that answers ends in good order, and `jiffy serve` starts the next."""
     before = server.serving_pid
     os.kill(before, signal.SIGTERM)
-    await_workers(server, 2, other_than=before)
+    server.await_workers(2, other_than=before)
 
 
 def restart_gate(server: ServerUnderTest) -> None:
     (gate,) = processes_with("jiffy.server.gate", str(server.data.root))
     os.kill(gate, signal.SIGKILL)
     time.sleep(1)
-    await_workers(server, 2)
+    server.await_workers(2)
 
 
 def restart_worker(server: ServerUnderTest, host: Host, options: list[str]) -> None:
     assert host.stop_worker() == 0, host.log.read_text()
-    await_workers(server, 1)
+    server.await_workers(1)
     host.start_worker(*options)
-    await_workers(server, 2)
+    server.await_workers(2)

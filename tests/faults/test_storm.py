@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pickle
-import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Iterable, Sequence
 
 import pytest
 from modal_proto import api_pb2
 
+from jiffy.datadir import DataDirectory
+from tests.companies import Company
 from tests.conftest import ProgramFolder
 from tests.faults.storms import Storm, Target, container_processes, processes_with
 from tests.servers import ServerUnderTest
@@ -33,18 +33,17 @@ PROGRAM = """
 """
 
 
-def read(server: ServerUnderTest, query: str) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(server.data.database, timeout=30)) as connection:
-        return connection.execute(query).fetchall()
+def targets(datas: Sequence[DataDirectory]) -> list[Target]:
+    """What runs on data directories."""
 
+    def find(*words: str) -> list[int]:
+        return [pid for data in datas for pid in processes_with(*words, str(data.root))]
 
-def targets(server: ServerUnderTest) -> list[Target]:
-    root = str(server.data.root)
     return [
-        Target("servers", lambda: processes_with("jiffy.server", root)),
-        Target("workers", lambda: processes_with("jiffy.worker", root)),
-        Target("lazy filesystems", lambda: processes_with("jiffy.fs.daemon", root)),
-        Target("containers", lambda: container_processes(server.data.containers)),
+        Target("servers", lambda: find("jiffy.server")),
+        Target("workers", lambda: find("jiffy.worker") + find("jiffy", "worker")),
+        Target("lazy filesystems", lambda: find("jiffy.fs.daemon")),
+        Target("containers", lambda: [pid for data in datas for pid in container_processes(data.containers)]),
     ]
 
 
@@ -59,15 +58,13 @@ def outputs_of(rows: list[tuple[object, ...]]) -> list[int]:
     return sorted(given)
 
 
-def weather(server: ServerUnderTest, program: ProgramFolder, seed: int, count: Callable[[], int]) -> Storm:
+def weather(storm: Storm, server: ServerUnderTest, program: ProgramFolder) -> None:
     """A storm of a minute and a half over a thousand inputs that were accepted."""
     outcome = server.run(program(PROGRAM), "--inputs", str(INPUTS), options=["--detach"])
     assert outcome.code == 0, outcome.output
-    storm = Storm(targets(server), count, seed)
     storm.rage(90, INPUTS)
     storm.await_all(INPUTS, 240)
     print(storm.describe())
-    return storm
 
 
 @pytest.mark.timeout(600)
@@ -75,9 +72,33 @@ def test_each_of_a_thousand_inputs_has_one_output_whatever_is_killed(
     fresh_server: ServerUnderTest, program: ProgramFolder
 ) -> None:
     def count() -> int:
-        return int(str(read(fresh_server, "SELECT count(*) FROM outputs")[0][0]))
+        return int(fresh_server.rows("SELECT count(*) FROM outputs")[0][0])
 
-    storm = weather(fresh_server, program, 1, count)
+    storm = Storm(targets([fresh_server.data]), count, seed=1)
+    weather(storm, fresh_server, program)
     assert set(storm.kills) == {"servers", "workers", "lazy filesystems", "containers"}
-    assert outputs_of(read(fresh_server, "SELECT body FROM outputs")) == [number * 7 for number in range(INPUTS)]
-    assert read(fresh_server, "SELECT count(DISTINCT input_id) FROM outputs") == [(INPUTS,)]
+    assert outputs_of(fresh_server.rows("SELECT body FROM outputs")) == [number * 7 for number in range(INPUTS)]
+    assert fresh_server.rows("SELECT count(DISTINCT input_id) FROM outputs") == [(INPUTS,)]
+
+
+@pytest.mark.timeout(600)
+def test_with_three_servers_and_four_workers_on_hosts_of_their_own(company: Company, program: ProgramFolder) -> None:
+    for _ in range(3):
+        company.add_server()
+    for _ in range(4):
+        company.add_worker("--cpus", "0.2", kept=True)
+    company.await_workers(4)
+
+    def count() -> int:
+        return int(company.rows("SELECT count(*) FROM outputs")[0][0])
+
+    datas = [host.data for host in (*company.hosts, *company.workers)]
+    storm = Storm([*targets(datas), Target("gates", lambda: gates(datas))], count, seed=1)
+    weather(storm, company.follower(), program)
+    assert set(storm.kills) == {"servers", "gates", "workers", "lazy filesystems", "containers"}
+    assert outputs_of(company.rows("SELECT body FROM outputs")) == [number * 7 for number in range(INPUTS)]
+    assert company.rows("SELECT count(DISTINCT input_id) FROM outputs") == [(INPUTS,)]
+
+
+def gates(datas: Iterable[DataDirectory]) -> list[int]:
+    return [pid for data in datas for pid in processes_with("jiffy.server.gate", str(data.root))]

@@ -44,7 +44,7 @@ def cold_worker(server: ServerUnderTest, data: DataDirectory, mode: Mode) -> Ite
     variables = {**os.environ, MODE_VARIABLE: mode}
     worker = subprocess.Popen(command, stdin=nothing, stdout=nothing, stderr=nothing, env=variables)
     try:
-        server.await_worker()
+        server.await_workers()
         yield
     finally:
         worker.terminate()

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import sqlite3
 import time
 from pathlib import Path
 
@@ -65,10 +64,7 @@ def await_log(server: ServerUnderTest, text: str) -> bool:
     """True when some container has printed a line."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        connection = sqlite3.connect(server.data.database)
-        found = connection.execute("SELECT count(*) FROM logs WHERE text LIKE ?", (f"%{text}%",)).fetchone()[0]
-        connection.close()
-        if found:
+        if any(text in line for (line,) in server.rows("SELECT text FROM logs")):
             return True
         time.sleep(0.2)
     return False

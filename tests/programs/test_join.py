@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +11,8 @@ import pytest
 from jiffy.cli.running import find_server
 from tests.cli.test_commands import jiffy
 from tests.conftest import ProgramFolder
-from tests.hosts import GATEWAY, Host, Hosts, open_hosts
-from tests.servers import ServerUnderTest, free_port
+from tests.hosts import Host, Hosts
+from tests.servers import ServerUnderTest
 
 WHERE = """
     import time
@@ -38,26 +36,11 @@ WHERE = """
 """
 
 
-@pytest.fixture
-def hosts(disk_folder: Path) -> Iterator[Hosts]:
-    with open_hosts(disk_folder / "hosts") as opened:
-        yield opened
-
-
-@pytest.fixture
-def gated(unstarted_server: ServerUnderTest, hosts: Hosts) -> ServerUnderTest:
-    unstarted_server.start("--no-worker", "--gate", f"{GATEWAY}:{free_port()}")
-    return unstarted_server
-
-
 def join(server: ServerUnderTest, host: Host, *options: str) -> None:
     """Start a worker there, and wait for it."""
     before = find_server(server.data).workers
     host.start_worker(*server.join_arguments(), *options)
-    deadline = time.monotonic() + 30
-    while find_server(server.data).workers <= before:
-        assert time.monotonic() < deadline, host.log.read_text()
-        time.sleep(0.05)
+    server.await_workers(before + 1)
 
 
 def launched(host: Host) -> int:
@@ -129,10 +112,7 @@ def test_a_host_that_is_cut_off_is_replaced_and_comes_back(
     assert launched(second) == 1
     assert find_server(gated.data).workers == 1
     first.join()
-    deadline = time.monotonic() + 30
-    while find_server(gated.data).workers < 2:
-        assert time.monotonic() < deadline, "it does not come back"
-        time.sleep(0.1)
+    gated.await_workers(2)
 
 
 def test_a_worker_says_why_it_is_not_taken(gated: ServerUnderTest, hosts: Hosts) -> None:

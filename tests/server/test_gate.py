@@ -64,6 +64,49 @@ async def test_without_a_good_token_nothing_is_carried(gate: GateUnderTest) -> N
         assert await speak(gate, Preface("wk-1:guessed", "wo-1", "172.21.0.2", "grpc", 9901)) == b""
 
 
+@pytest.fixture
+async def beside(gate: GateUnderTest, tmp_path: Path) -> AsyncIterator[GateUnderTest]:
+    """The gate of a server that follows the one behind the other gate."""
+    data = DataDirectory(tmp_path / "beside")
+    data.create()
+    data.certificate.symlink_to(gate.data.certificate)
+    async with open_gate(data) as opened:
+        data.address.write_text(json.dumps({"http_url": "http://127.0.0.1:1", "leader": gate.address.url}))
+        yield opened
+
+
+async def test_while_another_server_leads_everything_goes_to_its_gate(
+    gate: GateUnderTest, beside: GateUnderTest
+) -> None:
+    async with await gate.listen_for_containers():
+        answer = await speak(beside, Preface(TOKEN, "wo-1", "172.21.0.2", "grpc", 9901))
+    assert json.loads(answer) == ["wo-1", "172.21.0.2", 9901, "hello\n"]
+    async with aiohttp.ClientSession() as session:
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        check = aiohttp.Fingerprint(beside.address.pin)
+        async with session.get(f"{beside.address.url}/relay", headers=headers, ssl=check) as given:
+            assert await given.text() == "welcome"
+
+
+async def test_a_container_waits_until_a_server_leads(gate: GateUnderTest, beside: GateUnderTest) -> None:
+    found = beside.data.address.read_text()
+    beside.data.address.write_text(json.dumps({"http_url": "http://127.0.0.1:1", "leader": ""}))
+    async with await gate.listen_for_containers():
+        job = asyncio.ensure_future(speak(beside, Preface(TOKEN, "wo-1", "172.21.0.2", "grpc", 9901)))
+        await asyncio.sleep(0.3)
+        assert not job.done()
+        beside.data.address.write_text(found)
+        assert b"hello" in await job
+
+
+async def test_a_leader_with_another_certificate_is_not_believed(beside: GateUnderTest, tmp_path: Path) -> None:
+    stranger = DataDirectory(tmp_path / "stranger")
+    stranger.create()
+    async with open_gate(stranger) as other, await other.listen_for_containers():
+        beside.data.address.write_text(json.dumps({"http_url": "", "leader": other.address.url}))
+        assert await speak(beside, Preface(TOKEN, "wo-1", "172.21.0.2", "grpc", 9901)) == b""
+
+
 async def test_what_is_not_encrypted_is_refused(gate: GateUnderTest) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", gate.address.port)
     writer.write(b"GET /relay HTTP/1.1\r\n\r\n")
