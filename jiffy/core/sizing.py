@@ -6,7 +6,6 @@ which fleet/buying.py solves: so many machines of each offer, each group of equa
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -34,6 +33,20 @@ class Offer:
         room = Room(self.name, self.cpu_millis, self.memory_bytes, gpus=self.gpus, gpu_type=self.gpu_type)
         has_labels = all(not labels.isdisjoint(self.labels) for labels in wanted.labels)
         return has_labels and fits_empty(room, wanted.need)
+
+
+Amounts = tuple[int, ...]
+"""Of each resource that a machine has: CPU in thousandths, bytes of memory, GPUs."""
+
+
+def amounts(of: Need | Offer) -> Amounts:
+    """What a container takes, or a machine has."""
+    return of.cpu_millis, of.memory_bytes, of.gpus
+
+
+def how_many(room: Amounts, need: Need, most: int) -> int:
+    """How many with this need fit, `most` at most."""
+    return min([most, *(have // takes for have, takes in zip(room, amounts(need), strict=True) if takes)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,15 +141,10 @@ def _overdue(situation: Situation, bounds: Bounds) -> dict[str, str]:
 
 def _with_spare(situation: Situation, bounds: Bounds) -> list[Wanted]:
     """The spare room is a container like others, as far as it is not free."""
-    spare, free = bounds.spare, situation.free
-    missing = Need(
-        max(0, spare.cpu_millis - free.cpu_millis),
-        max(0, spare.memory_bytes - free.memory_bytes),
-        gpus=max(0, spare.gpus - free.gpus),
-        gpu_types=spare.gpu_types,
-    )
-    is_short = missing.cpu_millis or missing.memory_bytes or missing.gpus
-    return [*situation.wanted, Wanted(missing, 1)] if is_short else list(situation.wanted)
+    left = _less(amounts(bounds.spare), amounts(situation.free))
+    cpu, memory, gpus = (max(0, each) for each in left)
+    missing = Need(cpu, memory, gpus=gpus, gpu_types=bounds.spare.gpu_types)
+    return [*situation.wanted, Wanted(missing, 1)] if any(amounts(missing)) else list(situation.wanted)
 
 
 def _without_coming(wanted: list[Wanted], machines: Sequence[Machine]) -> list[Wanted]:
@@ -157,29 +165,19 @@ class _Room:
 
     def __init__(self, offer: Offer) -> None:
         self._offer = offer
-        self._cpu = offer.cpu_millis
-        self._memory = offer.memory_bytes
-        self._gpus = offer.gpus
+        self._free = amounts(offer)
 
     def take(self, wanted: Wanted, most: int) -> int:
         """How many of them find room."""
         if not self._offer.suits(wanted):
             return 0
-        need = wanted.need
-        limits = (
-            _times(self._cpu, need.cpu_millis),
-            _times(self._memory, need.memory_bytes),
-            _times(self._gpus, need.gpus),
-        )
-        taken = int(min(most, *limits))
-        self._cpu -= taken * need.cpu_millis
-        self._memory -= taken * need.memory_bytes
-        self._gpus -= taken * need.gpus
+        taken = how_many(self._free, wanted.need, most)
+        self._free = _less(self._free, tuple(taken * takes for takes in amounts(wanted.need)))
         return taken
 
 
-def _times(room: int, need: int) -> float:
-    return room // need if need else math.inf
+def _less(one: Amounts, other: Amounts) -> Amounts:
+    return tuple(have - takes for have, takes in zip(one, other, strict=True))
 
 
 def _keep_minimum(start: dict[str, int], offers: Sequence[Offer], staying: int, bounds: Bounds) -> None:
@@ -216,18 +214,16 @@ def _cap(
 
 def _superfluous(situation: Situation, staying: Sequence[Machine], bounds: Bounds) -> dict[str, str]:
     """Those that have been idle for long, the dearest first, as far as the minimum and the spare room allow."""
-    cpu = situation.free.cpu_millis - bounds.spare.cpu_millis
-    memory = situation.free.memory_bytes - bounds.spare.memory_bytes
-    gpus = situation.free.gpus - bounds.spare.gpus
+    free = _less(amounts(situation.free), amounts(bounds.spare))
     end: dict[str, str] = {}
     for machine in sorted(staying, key=lambda machine: (-machine.offer.price, machine.started_at, machine.machine_id)):
         if machine.idle_since is None or situation.now - machine.idle_since < bounds.idle_seconds:
             continue
         if len(staying) - len(end) <= bounds.minimum:
             break
-        size = machine.offer
-        if bounds.spare != NOTHING and (cpu < size.cpu_millis or memory < size.memory_bytes or gpus < size.gpus):
+        left = _less(free, amounts(machine.offer))
+        if bounds.spare != NOTHING and min(left) < 0:
             continue
-        cpu, memory, gpus = cpu - size.cpu_millis, memory - size.memory_bytes, gpus - size.gpus
+        free = left
         end[machine.machine_id] = f"it was idle for {bounds.idle_seconds:g} s"
     return end

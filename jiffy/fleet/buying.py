@@ -13,8 +13,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Final
 
-from jiffy.core.placement import Need
-from jiffy.core.sizing import NOTHING, Offer, Wanted
+from jiffy.core.sizing import Offer, Wanted, amounts, how_many
 from jiffy.errors import JiffyError, UnsupportedError
 
 _SECONDS: Final = 2.0
@@ -47,27 +46,12 @@ def buy(offers: Sequence[Offer], wanted: Sequence[Wanted]) -> dict[str, int]:
 def _fit(highs: Any, offer: Offer, machines: Any, placed: Sequence[tuple[Wanted, Any]]) -> None:
     """Of each resource as a share of what a machine has: numbers of the same size are solved better. No more of one kind
     than fit on a machine each, as a container is not divided."""
-    for resource in range(len(_parts(offer, NOTHING))):
-        parts = [(_parts(offer, each.need)[resource], count) for each, count in placed]
-        taking = [(need / size, count) for (size, need), count in parts if need]
+    for size, *needs in zip(amounts(offer), *(amounts(each.need) for each, _ in placed), strict=True):
+        taking = [(need / size, count) for need, (_, count) in zip(needs, placed, strict=True) if need]
         if taking:
             highs.addConstr(highs.qsum(share * count for share, count in taking) <= machines)
     for each, count in placed:
-        highs.addConstr(count <= _most(offer, each) * machines)
-
-
-def _most(offer: Offer, wanted: Wanted) -> int:
-    """How many fit on one machine."""
-    return min([size // need for size, need in _parts(offer, wanted.need) if need], default=wanted.count)
-
-
-def _parts(offer: Offer, need: Need) -> tuple[tuple[int, int], ...]:
-    """Of each resource: what a machine has, and what a container takes."""
-    return (
-        (offer.cpu_millis, need.cpu_millis),
-        (offer.memory_bytes, need.memory_bytes),
-        (offer.gpus, need.gpus),
-    )
+        highs.addConstr(count <= how_many(amounts(offer), each.need, each.count) * machines)
 
 
 def _open() -> Any:
