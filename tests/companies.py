@@ -42,7 +42,7 @@ class Keeper:
 
 @dataclass
 class Company:
-    """`hosts` are those of the servers, in the same order."""
+    """`hosts` are those of the servers, in the same order; on each a server has the same port."""
 
     postgres: PostgresUnderTest
     store: str
@@ -53,11 +53,13 @@ class Company:
     hosts: list[Host] = field(default_factory=list)
     workers: list[Host] = field(default_factory=list)
     _keepers: list[Keeper] = field(default_factory=list)
+    port: int = field(default_factory=free_port)
     _gates: list[str] = field(default_factory=list)
 
     def add_server(self) -> ServerUnderTest:
         host = self.everywhere.add()
         server = ServerUnderTest(host.data.root, self.home, host.address, host.enter)
+        server.port = self.port
         self._gates.append(f"{host.address}:{free_port()}")
         self.hosts.append(host)
         self.servers.append(server)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -108,6 +109,32 @@ def test_a_server_that_stops_is_succeeded_at_once(three: Company, program: Progr
     assert outcome.code == 0, outcome.output
     three.start_server(leader)
     assert leader.run(program(WORK)).code == 0
+
+
+def test_a_client_that_knows_a_name_of_several_goes_on_with_another(
+    three: Company, program: ProgramFolder, tmp_path: Path
+) -> None:
+    leader, other = three.leader(), three.follower()
+    python = with_hosts(tmp_path, "jiffy.test", [leader.host, other.host])
+    address = f"http://jiffy.test:{three.port}"
+    arguments = ("--calls", "60", "--seconds", "0.5")
+    run = leader.begin(program(WORK), *arguments, python=python, MODAL_SERVER_URL=address)
+    run.await_line("working")
+    stop(leader)
+    outcome = run.finish()
+    assert outcome.code == 0, outcome.output
+    assert "all is well" in outcome.output
+
+
+def with_hosts(folder: Path, name: str, addresses: list[str]) -> str:
+    """A Python for which a name has these addresses."""
+    hosts = folder / "hosts"
+    hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{address} {name}\n" for address in addresses))
+    python = folder / "python"
+    bind = f'mount --bind {hosts} /etc/hosts && exec {sys.executable} "$@"'
+    python.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{bind}' sh \"$@\"\n")
+    python.chmod(0o755)
+    return str(python)
 
 
 def test_commands_and_tokens_work_at_every_server(three: Company) -> None:
