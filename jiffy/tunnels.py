@@ -7,8 +7,10 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import socket
+import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -51,6 +53,35 @@ def read_preface(line: bytes) -> Preface:
         return TypeAdapter(Preface).validate_json(line)
     except ValidationError as error:
         raise InvalidError("a carried connection does not say who speaks", why=str(error)[:200]) from error
+
+
+class StreamServer:
+    """Has each connection to some listeners handled in a task of its own, until it is closed."""
+
+    def __init__(self) -> None:
+        self._servers: list[asyncio.Server] = []
+        self._jobs: set[asyncio.Task[None]] = set()
+
+    async def listen(
+        self,
+        listener: socket.socket,
+        handle: Callable[[Stream], Coroutine[None, None, None]],
+        context: ssl.SSLContext | None = None,
+    ) -> None:
+        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            job: asyncio.Task[None] = asyncio.get_running_loop().create_task(handle((reader, writer)))
+            self._jobs.add(job)
+            job.add_done_callback(self._jobs.discard)
+
+        self._servers.append(await asyncio.start_server(begin, sock=listener, ssl=context, limit=BUFFER_BYTES))
+
+    async def close(self) -> None:
+        """What is under way is broken off."""
+        for server in self._servers:
+            server.close()
+        for job in list(self._jobs):
+            job.cancel()
+        await asyncio.gather(*self._jobs, return_exceptions=True)
 
 
 async def dial(address: Address) -> Stream:

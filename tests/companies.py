@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from tests.bases import make_base, share_images_with
-from tests.hosts import GATEWAY, NETWORK, Host, Hosts
+from tests.hosts import GATEWAY, NETWORK, Host, Hosts, open_hosts
 from tests.postgres import PostgresUnderTest, run_postgres
 from tests.servers import ServerUnderTest, free_port
 
@@ -120,12 +120,13 @@ class Company:
             server.stop()
 
 
-@pytest.fixture
-def company(server: ServerUnderTest, hosts: Hosts, tmp_path: Path) -> Iterator[Company]:
+@pytest.fixture(scope="module")
+def company(server: ServerUnderTest, disk_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Company]:
     """Without a server yet; the base images are those that the shared server has made."""
-    make_base(server, tmp_path)
-    with run_postgres(GATEWAY, NETWORK) as postgres:
-        opened = Company(postgres, postgres.create_database(), hosts.folder / "shared", hosts, tmp_path)
+    home = tmp_path_factory.mktemp("company")
+    make_base(server, home)
+    with open_hosts(disk_folder / "company") as hosts, run_postgres(GATEWAY, NETWORK) as postgres:
+        opened = Company(postgres, postgres.create_database(), hosts.folder / "shared", hosts, home)
         (opened.shared / "objects").mkdir(parents=True)
         share_images_with(server, opened.shared / "objects", opened.store)
         try:

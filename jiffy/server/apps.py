@@ -10,6 +10,7 @@ from typing import Final
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
+from jiffy import failpoints
 from jiffy.errors import JiffyError, NotFoundError
 from jiffy.server.bells import Bells
 from jiffy.server.builds import Builds
@@ -24,20 +25,18 @@ WATCH_SECONDS: Final = 5.0
 
 
 class Apps:
-    """`page` is the address of this server's pages, which the client prints."""
-
-    def __init__(self, stores: Stores, scheduler: Scheduler, builds: Builds, bells: Bells, page: str) -> None:
+    def __init__(self, stores: Stores, scheduler: Scheduler, builds: Builds, bells: Bells) -> None:
         self._stores = stores
         self._scheduler = scheduler
         self._builds = builds
         self._bells = bells
-        self._page = page
         self._started_at = time.time()
 
     async def app_create(self, request: api_pb2.AppCreateRequest, caller: Caller) -> api_pb2.AppCreateResponse:
         app_id = caller.new_id("ap")
         await self._stores.apps.add(app_id, request.description, request.app_state)
-        return api_pb2.AppCreateResponse(app_id=app_id, app_page_url=self._app_page(app_id))
+        failpoints.reach("app-created")
+        return api_pb2.AppCreateResponse(app_id=app_id, app_page_url=caller.url(f"/apps/{app_id}"))
 
     async def app_heartbeat(self, request: api_pb2.AppHeartbeatRequest, caller: Caller) -> Empty:
         app = await self._stores.apps.get(request.app_id)
@@ -53,7 +52,7 @@ class Apps:
         )
         for function_id in sorted(request.function_ids.values()):
             await self._scheduler.add_demand(function_id, 0)
-        return api_pb2.AppPublishResponse(url=self._app_page(request.app_id), deployed_at=time.time())
+        return api_pb2.AppPublishResponse(url=caller.url(f"/apps/{request.app_id}"), deployed_at=time.time())
 
     async def app_client_disconnect(self, request: api_pb2.AppClientDisconnectRequest, caller: Caller) -> Empty:
         app = await self._stores.apps.get(request.app_id)
@@ -89,12 +88,10 @@ class Apps:
 
     async def _stop(self, app_id: str, reason: str) -> None:
         if await self._stores.apps.set_state(app_id, api_pb2.APP_STATE_STOPPED, stopped=True):
+            failpoints.reach("app-stopped")
             self._builds.app_ended(app_id)
             await self._scheduler.stop_app(app_id, reason)
         self._bells.ring(app_id)
 
     async def _is_idle(self, app_id: str) -> bool:
         return not self._scheduler.containers_of(app_id) and not await self._stores.calls.unfinished_of_app(app_id)
-
-    def _app_page(self, app_id: str) -> str:
-        return f"{self._page}/apps/{app_id}"

@@ -7,9 +7,10 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import Final, NoReturn
 
 from aiohttp import web
 from grpclib.server import Server
@@ -27,14 +28,14 @@ _RENEW_SECONDS: Final = 0.5
 _LOOK_SECONDS: Final = 0.25
 
 
-async def await_lead(leadership: Leadership, address: str, heard: Callable[[str], None]) -> int:
-    """Until nobody else leads; gives the term. `heard` is told whenever another leads meanwhile: its address, empty for
-    nobody."""
+async def await_lead(leadership: Leadership, address: str, heard: Callable[[str], None]) -> None:
+    """Until this server leads, because nobody else does. `heard` is told whenever another leads meanwhile: its address,
+    empty for nobody."""
     known: Leader | str | None = ""
     while True:
         try:
-            if (term := await leadership.take(address, LEASE_SECONDS)) is not None:
-                return term
+            if await leadership.take(address, LEASE_SECONDS) is not None:
+                return
             leader = await leadership.current()
             if leader != known:
                 known = leader
@@ -42,6 +43,13 @@ async def await_lead(leadership: Leadership, address: str, heard: Callable[[str]
         except JiffyError as error:
             logger.error("who leads is not known: %s", error)
         await asyncio.sleep(_LOOK_SECONDS)
+
+
+def begin_anew() -> NoReturn:
+    """This process, as if it had just been started: nothing of what it did beside the other is left, no connection either.
+    Its listeners stay, and clients wait there. It finds that it leads, as it did at this address."""
+    logger.info("no other server leads: this one does from now on")
+    os.execv(sys.executable, sys.orig_argv)
 
 
 async def keep_leading(leadership: Leadership, term: int) -> None:

@@ -124,7 +124,7 @@ class Forwarding:
 
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._context())
+            connector = aiohttp.TCPConnector(ssl=self._context(), force_close=True)  # a body cannot be sent again
             timeout = aiohttp.ClientTimeout(total=None, sock_connect=5)
             self._session = aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False)
         return self._session
@@ -144,6 +144,8 @@ class Forwarding:
 async def _repeat(answer: aiohttp.ClientResponse, request: web.Request) -> web.StreamResponse:
     headers = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
     response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
+    if answer.headers.get("Connection", "").lower() == "close":
+        response.force_close()
     await response.prepare(request)
     async for chunk in answer.content.iter_chunked(_CHUNK):
         await response.write(chunk)

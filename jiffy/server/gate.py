@@ -31,7 +31,7 @@ from jiffy.errors import JiffyError, UnauthenticatedError
 from jiffy.server.certificates import ensure_certificate, server_context
 from jiffy.server.container_sockets import connect_as
 from jiffy.server.listeners import end_with_owner
-from jiffy.tunnels import BUFFER_BYTES, MARK, Stream, carry, close, dial, persist, read_preface
+from jiffy.tunnels import BUFFER_BYTES, MARK, Stream, StreamServer, carry, close, dial, persist, read_preface
 
 logger = logging.getLogger(__name__)
 
@@ -50,11 +50,15 @@ class Gate:
 
     async def serve(self, listener: socket.socket, context: ssl.SSLContext) -> None:
         """Accept until cancelled."""
-        server = await asyncio.start_server(self._accept, sock=listener, ssl=context, limit=BUFFER_BYTES)
-        async with server:
-            await server.serve_forever()
+        server = StreamServer()
+        await server.listen(listener, self._accept, context)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await server.close()
 
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _accept(self, stream: Stream) -> None:
+        reader, writer = stream
         try:
             first = await asyncio.wait_for(reader.readexactly(len(MARK)), _FIRST_BYTES_SECONDS)
             if first == MARK:
@@ -67,7 +71,7 @@ class Gate:
             logger.info("%s is sent away: %s", writer.get_extra_info("peername"), error or type(error).__name__)
             await close(writer)
             return
-        await carry((reader, writer), server)
+        await carry(stream, server)
 
     async def _reach(self, service: str) -> Stream:
         """Where the server answers gRPC (`url`) or HTTP, or the gate of the one that leads."""

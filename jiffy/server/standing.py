@@ -24,7 +24,7 @@ from jiffy.server.calls import Calls
 from jiffy.server.certificates import ensure_certificate
 from jiffy.server.doorbell import Doorbell
 from jiffy.server.environments import Environments
-from jiffy.server.following import LEASE_SECONDS, await_lead, keep_leading, serve_beside
+from jiffy.server.following import LEASE_SECONDS, await_lead, begin_anew, keep_leading, serve_beside
 from jiffy.server.forwarding import Forwarding
 from jiffy.server.image_names import ImageNames
 from jiffy.server.listeners import Listeners, publish_address
@@ -90,7 +90,8 @@ async def lead_in_turn(
     doorbell, leadership, address = Doorbell(engine), Leadership(engine), f"https://{options.gate}"
     await keep_running(stack, doorbell.run())
     if (term := await leadership.take(address, LEASE_SECONDS)) is None:
-        term = await _follow(data, listeners, stores, doorbell, leadership, address)
+        await _follow(data, listeners, stores, doorbell, leadership, address)
+        begin_anew()
     stack.push_async_callback(_release, leadership, term)
     await keep_running(stack, keep_leading(leadership, term))
     return Standing(make_stores(LeadersDatabase(engine, term, engine.idle_seconds)), doorbell.bells, doorbell)
@@ -98,8 +99,8 @@ async def lead_in_turn(
 
 async def _follow(
     data: DataDirectory, listeners: Listeners, stores: Stores, doorbell: Doorbell, leadership: Leadership, address: str
-) -> int:
-    """Gives the term in which this server leads."""
+) -> None:
+    """Until it is this server's turn."""
     forwarding = Forwarding(data.certificate, listeners.http_port)
     nouns = (
         Environments(),
@@ -117,7 +118,7 @@ async def _follow(
 
     identity = TokenIdentity(stores, listeners.http_port)
     async with serve_beside(forwarding, nouns, identity, listeners.grpc, listeners.http):
-        return await await_lead(leadership, address, follow)
+        await await_lead(leadership, address, follow)
 
 
 async def _recount_forever(scheduler: Scheduler) -> None:

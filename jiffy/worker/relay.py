@@ -6,14 +6,14 @@ While no server answers, containers wait, as they would for one on the same host
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from jiffy.addresses import Address
 from jiffy.errors import JiffyError
-from jiffy.tunnels import BUFFER_BYTES, Preface, Service, Stream, carry, close, dial, persist
+from jiffy.tunnels import Preface, Service, Stream, StreamServer, carry, close, dial, persist
 
 logger = logging.getLogger(__name__)
 
@@ -26,28 +26,15 @@ class Relay:
         self._http_port = http_port
         self._gate = gate
         self._token = token
-        self._servers: list[asyncio.Server] = []
-        self._carried: set[asyncio.Task[None]] = set()
+        self._server = StreamServer()
 
     async def open(self, listeners: Mapping[Service, socket.socket]) -> None:
         """Accept on listeners."""
         for service, listener in listeners.items():
-            self._servers.append(await self._accept(service, listener))
+            await self._server.listen(listener, partial(self._carry, service))
 
     async def close(self) -> None:
-        for server in self._servers:
-            server.close()
-        for job in list(self._carried):
-            job.cancel()
-        await asyncio.gather(*self._carried, return_exceptions=True)
-
-    async def _accept(self, service: Service, listener: socket.socket) -> asyncio.Server:
-        def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            job = asyncio.get_running_loop().create_task(self._carry(service, (reader, writer)))
-            self._carried.add(job)
-            job.add_done_callback(self._carried.discard)
-
-        return await asyncio.start_server(begin, sock=listener, limit=BUFFER_BYTES)
+        await self._server.close()
 
     async def _carry(self, service: Service, container: Stream) -> None:
         try:

@@ -60,7 +60,7 @@ class SimServer:
             _nothing,
             _nothing,
         )
-        self.apps = Apps(stores, self.scheduler, builds, bells, "")
+        self.apps = Apps(stores, self.scheduler, builds, bells)
         self.nouns: tuple[object, ...] = (
             self.apps,
             Calls(stores, self.scheduler, bells),
@@ -93,7 +93,7 @@ class SimServer:
 
     def is_held(self, worker_id: str) -> bool:
         """Whether room there is held for somebody, for a while."""
-        return bool(self.scheduler._core._placement._holds_on(worker_id))
+        return bool(self.scheduler._core.placement._holds_on(worker_id))
 
     async def answer(self, name: str, request: Any, caller: Caller) -> Any:
         """An RPC, by its name in snake case."""

@@ -65,7 +65,7 @@ BUGS = {
     "a lost wake-up of a container": Bug("line.py", "for ticket in list(self._waiting)[:count]", "for ticket in ()"),
     "a stale token is accepted": Bug("attempts.py", " and attempt.holder == holder", ""),
     "the room of the dead is never given back": Bug(
-        "scheduler.py", "        self._placement.free(container.task_id)\n", ""
+        "scheduler.py", "        self.placement.free(container.task_id)\n", ""
     ),
 }
 
