@@ -1,4 +1,5 @@
-"""Small files that are made or replaced as a whole: who reads one sees the old or the new, whenever its writer is killed."""
+"""Small files that are made or replaced as a whole: who reads one sees the old or the new, whenever its writer is killed, or
+the power goes."""
 
 from __future__ import annotations
 
@@ -30,6 +31,8 @@ def _written_aside(path: Path, data: str | bytes, private: bool) -> Iterator[Pat
     try:
         with os.fdopen(os.open(temporary, os.O_CREAT | os.O_WRONLY, 0o600 if private else 0o644), "wb") as file:
             file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

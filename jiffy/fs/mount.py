@@ -25,7 +25,7 @@ _MS_NOSUID: Final = 2
 _MS_NODEV: Final = 4
 _MS_BIND: Final = 4096
 _MS_REC: Final = 16384
-_MS_PRIVATE: Final = 1 << 18
+_MS_SLAVE: Final = 1 << 19
 _MNT_DETACH: Final = 2
 
 _SYS_MOVE_MOUNT: Final = 429
@@ -45,10 +45,11 @@ _LO_FLAGS_AUTOCLEAR: Final = 4
 
 
 def private_mount_namespace() -> None:
-    """Move this process to a mount namespace of its own: what it mounts nobody else sees, and ends with it."""
+    """Move this process to a mount namespace of its own: what it mounts nobody else sees, and ends with it. What the host
+    unmounts is not kept."""
     if _libc.unshare(_CLONE_NEWNS) != 0:
         raise _failure("make a mount namespace", Path("/"))
-    _mount("none", Path("/"), None, _MS_REC | _MS_PRIVATE)
+    _mount("none", Path("/"), None, _MS_REC | _MS_SLAVE)
 
 
 def mount_erofs(image: Path, at: Path) -> None:

@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, Self
 
+from jiffy import failpoints
 from jiffy.errors import CorruptError, ExhaustedError, NotFoundError
 from jiffy.objects.base import NO_ROOM, PART_BYTES, Digest, object_path
 from jiffy.objects.disks import FAILURES, Disks
@@ -74,7 +75,9 @@ class ObjectWriter:
         if self._store.durable:
             with _explain_disk():
                 os.fsync(self._descriptor)
+        failpoints.reach("object-verified")
         self._move_to(f"{self._store.root}/{object_path(digest)}")
+        failpoints.reach("object-published")
         if self._store.durable:
             _sync_directory(self._store.path(digest).parent)
         return digest, size

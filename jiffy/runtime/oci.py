@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import shutil
 from pathlib import Path
 from typing import Final
@@ -29,7 +28,10 @@ class Runtime:
 
     def __init__(self, name: str, program: str, state: Path) -> None:
         self.name = name
+        self._state = state
         self._command = (program, "--root", str(state))
+        self._reaping: asyncio.TimerHandle | None = None
+        self._reap_at = 0.0
 
     async def start(self, spec: ContainerSpec, bundle: Path, stdout: int, stderr: int) -> Process:
         """Start a container; returns when its process runs. JiffyError with the runtime's words when it does not."""
@@ -51,30 +53,45 @@ class Runtime:
         if code != 0:
             await self.delete(spec.identifier)
             raise JiffyError(f"{self.name} did not start the container", why=_last_line(log) or f"it ended with {code}")
-        asyncio.get_running_loop().call_later(_HELPER_SECONDS, reap_helpers)
+        self._reap_helpers_later()
         return Process(int(pid_file.read_text()))
+
+    def _reap_helpers_later(self) -> None:
+        """Once for all that are started meanwhile: it looks at every child of this process."""
+        loop = asyncio.get_running_loop()
+        self._reap_at = loop.time() + _HELPER_SECONDS
+        if self._reaping is None:
+            self._reaping = loop.call_at(self._reap_at, self._reap_helpers)
+
+    def _reap_helpers(self) -> None:
+        loop = asyncio.get_running_loop()
+        is_last = loop.time() >= self._reap_at
+        self._reaping = None if is_last else loop.call_at(self._reap_at, self._reap_helpers)
+        reap_helpers()
 
     async def delete(self, identifier: str) -> None:
         """Kill and forget a container; nothing happens when it is unknown."""
         with contextlib.suppress(JiffyError):
             await self._run("delete", "--force", identifier)
 
-    async def identifiers(self) -> list[str]:
-        """The containers that this runtime remembers."""
-        return [container["id"] for container in json.loads(await self._run("list", "--format", "json")) or []]
+    async def forget_all(self) -> None:
+        """Kill and forget all containers that this runtime remembers. It does not list them when the power went while it
+        wrote what it remembers of one."""
+        for folder in self._state.iterdir():
+            await self.delete(folder.name)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    async def _run(self, *arguments: str) -> str:
+    async def _run(self, *arguments: str) -> None:
         process = await asyncio.create_subprocess_exec(
             *self._command,
             *arguments,
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
-        output, errors = await process.communicate()
+        _, errors = await process.communicate()
         if process.returncode != 0:
             raise JiffyError(f"{self.name} {arguments[0]} failed", why=errors.decode(errors="replace").strip())
-        return output.decode()
 
 
 def choose_runtime(state: Path) -> Runtime:

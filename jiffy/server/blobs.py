@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import web
 from modal_proto import api_pb2
 
-from jiffy.errors import InvalidError, NotFoundError
+from jiffy import failpoints
+from jiffy.errors import InvalidError, NotFoundError, UnavailableError
 from jiffy.objects.local import LocalObjects
 from jiffy.server.caller import Caller
 from jiffy.store.stores import Stores
 
 LARGEST_BLOB: Final = 8 * 2**30
 _CHUNK: Final = 2**20
+_STALL_SECONDS: Final = 60.0
 
 
 class Blobs:
@@ -49,13 +52,15 @@ class Blobs:
         return await self._stores.blobs.digest(blob_id)
 
     async def upload(self, request: web.Request) -> web.Response:
-        """PUT: the body becomes an object. The answer's ETag is its md5, as the client expects of an object store."""
+        """PUT: the body becomes an object. The answer's ETag is its md5, as the client expects of an object store. Each body
+        has a connection of its own: the client sends one again by itself, but without its bytes, when a connection that it
+        used before turns out to be gone."""
         blob_id = request.match_info["blob_id"]
         announced = await self._stores.blobs.announced(blob_id)
         checksum = hashlib.md5(usedforsecurity=False)
         with self._objects.writer() as writer:
             received = 0
-            async for chunk in request.content.iter_chunked(_CHUNK):
+            async for chunk in _receive(request, blob_id):
                 received += len(chunk)
                 if received > announced:
                     raise InvalidError(f"blob {blob_id} is longer than the {announced} bytes that were announced")
@@ -64,12 +69,33 @@ class Blobs:
             if received != announced:
                 raise InvalidError(f"blob {blob_id} ended after {received} of {announced} bytes")
             digest, size = await asyncio.to_thread(writer.publish)
+        failpoints.reach("blob-stored")
         await self._stores.blobs.complete(blob_id, digest, size)
-        return web.Response(headers={"ETag": f'"{checksum.hexdigest()}"'})
+        failpoints.reach("blob-recorded")
+        response = web.Response(headers={"ETag": f'"{checksum.hexdigest()}"'})
+        response.force_close()
+        return response
 
     async def download(self, request: web.Request) -> web.StreamResponse:
         digest = await self._stores.blobs.digest(request.match_info["blob_id"])
         path = self._objects.path(digest)
         if not path.exists():
             raise NotFoundError(f"the object of blob {request.match_info['blob_id']} is missing")
-        return web.FileResponse(path)
+        response = web.FileResponse(path)
+        response.force_close()
+        return response
+
+
+async def _receive(request: web.Request, blob_id: str) -> AsyncIterator[bytes]:
+    """The body, as it comes. One that stops coming is given up."""
+    while True:
+        try:
+            async with asyncio.timeout(_STALL_SECONDS):
+                chunk = await request.content.read(_CHUNK)
+        except TimeoutError as error:
+            raise UnavailableError(
+                f"blob {blob_id} stopped coming", why=f"nothing came for {_STALL_SECONDS:g} s"
+            ) from error
+        if not chunk:
+            return
+        yield chunk

@@ -10,6 +10,7 @@ from typing import Final
 
 from modal_proto import api_pb2
 
+from jiffy import failpoints
 from jiffy.errors import JiffyError
 from jiffy.server.bells import Bells
 from jiffy.server.build_functions import BuildFunctions, require_function
@@ -89,7 +90,9 @@ class Builds:
             content = await self._make(image, log.report)
             await self._prepare_client(image, content, client_version, log.report)
             await log.settle()
+            failpoints.reach("image-made")
             await self._stores.images.complete(image.image_id, content)
+            failpoints.reach("image-recorded")
         except JiffyError as error:
             failure = str(error)
         except asyncio.CancelledError:

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
+from jiffy import failpoints
 from jiffy.errors import ConflictError
 from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
@@ -42,6 +43,7 @@ class Calls:
         call_id = caller.new_id("fc")
         call = Call(call_id, function.function_id, function.app_id, request.function_call_invocation_type, None)
         identifiers = await self._stores.calls.add(call, _bodies(request.pipelined_inputs))
+        failpoints.reach("input-accepted")
         if identifiers:
             await self._demand.add_demand(function.function_id, len(identifiers))
         return api_pb2.FunctionMapResponse(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from jiffy import failpoints
 from jiffy.core import facts
 from jiffy.core.events import ContainerExited, ContainerStarted, Event, StartRecorded, WorkerConnected, WorkerReported
 from jiffy.core.placement import Room
@@ -66,6 +67,7 @@ class WorkerEvents:
     async def events_arrived(self, worker_id: str, events: Sequence[tuple[int, Event]]) -> None:
         silent = {task_id for _, event in events if self._builds_image(task_id := getattr(event, "task_id", ""))}
         fresh = await self._stores.tasks.apply(worker_id, events, silent)
+        failpoints.reach("events-recorded")
         tasks = {getattr(event, "task_id", "") for event in fresh}
         for task_id in tasks:
             if (container := self._scheduler.peek_container(task_id)) is not None:

@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from jiffy import failpoints
 from jiffy.addresses import read_address
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.events import PROTOCOL, Listeners, WorkerConnected, WorkerReported
@@ -175,6 +176,7 @@ class Agent:
     def _launch(self, order: LaunchContainer) -> None:
         assert self._host is not None
         logger.info("%s is launched", order.task_id)
+        failpoints.reach("order-received")
         container = self._containers[order.task_id] = Container(order, self._host)
         job = self._jobs[order.task_id] = asyncio.ensure_future(container.run())
         job.add_done_callback(partial(self._forget, order.task_id))

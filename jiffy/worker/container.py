@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from jiffy import failpoints
 from jiffy.core.actions import LaunchContainer, StopContainer
 from jiffy.core.events import ContainerExited, ContainerStarted, ExitReason, StartRecorded
 from jiffy.errors import JiffyError, UnsupportedError
@@ -98,7 +99,9 @@ class Container:
     async def _capture(self) -> None:
         assert self._root is not None
         upper = await self._host.roots.detach(self._root)
-        self._host.report(await self._host.changes.capture(self.task_id, upper))
+        change = await self._host.changes.capture(self.task_id, upper)
+        failpoints.reach("change-captured")
+        self._host.report(change)
 
     async def _launch(self, caches: Sequence[BindMount]) -> Process:
         phases = _Phases()
@@ -113,6 +116,7 @@ class Container:
         except BaseException:
             self._host.roots.release(order.layers)
             raise
+        failpoints.reach("root-mounted")
         phases.end("mount")
         if order.record:
             await self._begin_recording(self._root)
@@ -124,6 +128,7 @@ class Container:
         spec = self._spec(self._root, caches)
         stdout, stderr = self._pipes
         self._process = await self._host.runtime.start(spec, bundle, stdout.writer, stderr.writer)
+        failpoints.reach("container-started")
         phases.end("runtime")
         for pipe in self._pipes:
             pipe.close_writer()
@@ -187,6 +192,7 @@ class Container:
         return f"{cgroups.parent_group(self._host.data.instance)}/{self.task_id}"
 
     async def _report_exit(self, code: int) -> None:
+        failpoints.reach("container-exited")
         self._end_recording()
         await self._drain()
         if self._stop is not None:

@@ -198,8 +198,7 @@ def _scrub(scrubber: Scrubber, cancelled: threading.Event) -> None:
 
 async def _sweep(data: DataDirectory, runtime: Runtime) -> None:
     """Remove what a killed predecessor left: containers, their groups and their files."""
-    for identifier in await runtime.identifiers():
-        await runtime.delete(identifier)
+    await runtime.forget_all()
     await cgroups.remove_group(cgroups.parent_group(data.instance))
     for folder in data.containers.iterdir():
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

@@ -71,7 +71,11 @@ def processes_with(*words: str) -> list[int]:
 
 def container_processes(containers: Path) -> list[int]:
     """Processes that run in the containers of a data directory."""
-    tasks = [folder.name for folder in containers.iterdir()] if containers.exists() else []
+    return processes_of([folder.name for folder in containers.iterdir()] if containers.exists() else [])
+
+
+def processes_of(tasks: list[str]) -> list[int]:
+    """Processes that run in containers with these ids."""
     found = []
     for pid, _ in _commands():
         try:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import hashlib
-import os
-import struct
-import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -15,45 +11,22 @@ from pathlib import Path
 import pytest
 
 from jiffy.fs.mount import mount_overlay, unmount
+from tests.disks import Disk, open_disk
 from tests.fs.conftest import CONTENTS, OBJECTS, ColdHost, cold_host
 from tests.objects.origin import serve_origin
 
 pytestmark = pytest.mark.root
 
-_SHUTDOWN = 0x8004587D
-"""EXT4_IOC_SHUTDOWN: from now on the filesystem fails as on a disk that is gone."""
 
-_WITHOUT_LOG = 2
-
-
-@contextmanager
-def disk(folder: Path) -> Iterator[Path]:
-    """A filesystem of its own, on a file."""
-    image = folder.with_suffix(".img")
-    with image.open("wb") as file:
-        file.truncate(64 * 2**20)
-    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
-    folder.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(image), str(folder)], check=True)
-    try:
-        yield folder
-    finally:
-        unmount(folder)
-        image.unlink()
-
-
-def fail(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("<I", _WITHOUT_LOG))
-    finally:
-        os.close(descriptor)
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[list[Disk]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(open_disk(tmp_path / f"disk-{number}", 64 * 2**20)) for number in range(2)]
 
 
 @pytest.fixture
-def disks(tmp_path: Path) -> Iterator[list[Path]]:
-    with ExitStack() as stack:
-        yield [stack.enter_context(disk(tmp_path / f"disk-{number}")) for number in range(2)]
+def disks(opened: list[Disk]) -> list[Path]:
+    return [disk.folder for disk in opened]
 
 
 @pytest.fixture
@@ -94,12 +67,12 @@ async def test_both_disks_have_their_share(host: ColdHost, disks: list[Path]) ->
 
 
 async def test_what_a_failed_disk_had_is_fetched_to_the_other(
-    host: ColdHost, disks: list[Path], tmp_path: Path
+    host: ColdHost, opened: list[Disk], disks: list[Path], tmp_path: Path
 ) -> None:
     """A root in which a file was opened before may fail to open that file again; new ones have everything."""
     assert await read_all(host.root) == CONTENTS
     lost = share(disks[0])
-    fail(disks[0])
+    opened[0].fail()
     host.objects.disks.probe()
     assert host.objects.disks.roots == (disks[1],)
     with another_root(host, tmp_path) as root:
@@ -108,9 +81,11 @@ async def test_what_a_failed_disk_had_is_fetched_to_the_other(
     assert all(hashlib.sha256(host.objects.read(digest)).hexdigest() == digest for digest in host.objects)
 
 
-async def test_a_disk_that_fails_while_objects_come_is_given_up(host: ColdHost, disks: list[Path]) -> None:
+async def test_a_disk_that_fails_while_objects_come_is_given_up(
+    host: ColdHost, opened: list[Disk], disks: list[Path]
+) -> None:
     """Nobody but the lazy layer's daemon has noticed."""
-    fail(disks[1])
+    opened[1].fail()
     assert await read_all(host.root) == CONTENTS
     assert host.objects.disks.roots == (disks[0],)
     assert share(disks[0]) == len(CONTENTS)

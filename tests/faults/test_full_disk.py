@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from tests.bases import make_base, share_images
 from tests.conftest import ProgramFolder
+from tests.disks import open_disk
 from tests.servers import ServerUnderTest
 
 BLOB = """
@@ -33,16 +33,8 @@ BLOB = """
 @pytest.fixture
 def small_disk(disk_folder: Path) -> Iterator[Path]:
     """A filesystem of its own, of 900 MB."""
-    image, at = disk_folder / "small.ext4", disk_folder / "small"
-    with image.open("wb") as file:
-        os.truncate(file.fileno(), 900 * 10**6)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-    at.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(image), str(at)], check=True)
-    yield at
-    subprocess.run(["umount", str(at)], check=True)
-    at.rmdir()
-    image.unlink()
+    with open_disk(disk_folder / "small", 900 * 10**6) as disk:
+        yield disk.folder
 
 
 @pytest.fixture

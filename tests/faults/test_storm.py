@@ -59,10 +59,10 @@ def outputs_of(rows: list[tuple[object, ...]]) -> list[int]:
 
 
 def weather(storm: Storm, server: ServerUnderTest, program: ProgramFolder) -> None:
-    """A storm of a minute and a half over a thousand inputs that were accepted."""
+    """A storm of a minute over a thousand inputs that were accepted."""
     outcome = server.run(program(PROGRAM), "--inputs", str(INPUTS), options=["--detach"])
     assert outcome.code == 0, outcome.output
-    storm.rage(90, INPUTS)
+    storm.rage(60, INPUTS)
     storm.await_all(INPUTS, 240)
     print(storm.describe())
 

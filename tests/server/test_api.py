@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from modal_proto import api_pb2
 
 from jiffy.objects.base import ABSENT, BATCH_LENGTH
 from jiffy.objects.local import LocalObjects
+from jiffy.server import blobs
 from tests.server.conftest import Api
 
 SERVICE = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
@@ -221,6 +223,31 @@ async def test_a_blob_is_put_and_got_by_http(api: Api) -> None:
         assert put.headers["ETag"].strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
         found = await api.stub.BlobGet(api_pb2.BlobGetRequest(blob_id=blob.blob_id), metadata=api.metadata)
         assert await (await session.get(found.download_url)).read() == data
+
+
+async def test_a_blob_that_stops_coming_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blobs, "_STALL_SECONDS", 0.2)
+    created = await api.stub.BlobCreate(api_pb2.BlobCreateRequest(content_length=100), metadata=api.metadata)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield b"a part"
+        await asyncio.sleep(5)
+
+    async with aiohttp.ClientSession() as session, session.put(created.upload_urls.items[0], data=body()) as answer:
+        assert answer.status == 503
+        assert "stopped coming" in await answer.text()
+
+
+async def test_bodies_of_blobs_have_connections_of_their_own(api: Api) -> None:
+    """The client would send one again without its bytes, on a connection that a killed server has left."""
+    created = await api.stub.BlobCreate(api_pb2.BlobCreateRequest(content_length=3), metadata=api.metadata)
+    (url,) = created.upload_urls.items
+    async with aiohttp.ClientSession() as session:
+        async with session.put(url, data=b"abc") as answer:
+            assert answer.headers["Connection"] == "close"
+        async with session.get(url) as answer:
+            assert await answer.read() == b"abc"
+            assert answer.headers["Connection"] == "close"
 
 
 @pytest.mark.parametrize("sent", [b"short", b"far too long for what was announced"])
