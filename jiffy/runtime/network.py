@@ -18,6 +18,7 @@ import itertools
 import json
 import logging
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,10 @@ GATEWAY: Final = "172.21.0.1"
 _CONTAINERS: Final = ipaddress.ip_network("172.21.0.0/16")
 _UPLINKS: Final = ipaddress.ip_network("100.64.0.0/10")
 _FORWARDING: Final = Path("/proc/sys/net/ipv4/ip_forward")
-_READY_AHEAD: Final = 4
+_LEAST_AHEAD: Final = 4
+_MOST_AHEAD: Final = 128
+_BURST_SECONDS: Final = 2.0
+_REMEMBERED_SECONDS: Final = 600.0
 _ETHERNET: Final = "eth0"
 _LOOPBACK: Final = 1
 _MARK: Final = "forwarding_was_off"
@@ -63,6 +67,26 @@ class Interface:
     address: str
 
 
+class _Ahead:
+    """How many interfaces are to be ready: as many as were taken at once lately. One costs 150 KB of the kernel's memory,
+    and three times as much time while containers start."""
+
+    def __init__(self) -> None:
+        self.wanted = _LEAST_AHEAD
+        self._burst = 0
+        self._taken_at = self._most_at = -_REMEMBERED_SECONDS
+
+    def note(self, now: float) -> None:
+        """One is taken."""
+        if now - self._taken_at > _BURST_SECONDS:
+            self._burst = 0
+        self._burst += 1
+        self._taken_at = now
+        most = max(_LEAST_AHEAD, min(_MOST_AHEAD, self._burst))
+        if most >= self.wanted or now - self._most_at > _REMEMBERED_SECONDS:
+            self.wanted, self._most_at = most, now
+
+
 class ContainerNetwork:
     """The network of one instance, from open to close."""
 
@@ -77,7 +101,8 @@ class ContainerNetwork:
         self._filler: asyncio.Task[None] | None = None
         self._netlink: Netlink | None = None
         self._bridge = 0
-        self._wanted = asyncio.Semaphore(_READY_AHEAD)
+        self._ahead = _Ahead()
+        self._was_taken = asyncio.Event()
 
     def listen(self, port: int) -> socket.socket:
         """A listener at the gateway, where only containers reach it."""
@@ -124,9 +149,9 @@ class ContainerNetwork:
 
     async def take(self) -> Interface:
         """An interface that was prepared ahead, or as soon as one is ready."""
-        interface = await self._ready.get()
-        self._wanted.release()
-        return interface
+        self._ahead.note(time.monotonic())
+        self._was_taken.set()
+        return await self._ready.get()
 
     async def release(self, interface: Interface) -> None:
         """End an interface; its address may be used again, after all others."""
@@ -135,14 +160,15 @@ class ContainerNetwork:
 
     async def _fill(self) -> None:
         while True:
-            await self._wanted.acquire()
+            while self._ready.qsize() >= self._ahead.wanted:
+                self._was_taken.clear()
+                await self._was_taken.wait()
             address = self._next_address()
             try:
                 namespace = await asyncio.to_thread(self._prepare, address, f"port{next(self._serial)}")
             except (JiffyError, OSError) as error:
                 logger.error("cannot prepare an interface: %s", error)
                 self._taken.discard(address)
-                self._wanted.release()
                 await asyncio.sleep(1)
                 continue
             self._namespaces[address] = namespace

@@ -7,12 +7,13 @@ import contextlib
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
 from jiffy.runtime.namespaces import run
-from jiffy.runtime.network import GATEWAY, ContainerNetwork
+from jiffy.runtime.network import GATEWAY, ContainerNetwork, _Ahead
 from tests.inventory import await_nothing_about
 
 pytestmark = pytest.mark.root
@@ -109,3 +110,30 @@ def test_forwarding_is_as_it_was_after_the_last_one() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert await_nothing_about("test03", "test04") == []
+
+
+def test_as_many_are_ready_as_were_taken_at_once_lately() -> None:
+    ahead = _Ahead()
+    assert ahead.wanted == 4
+    for number in range(30):
+        ahead.note(1000 + number / 100)
+    assert ahead.wanted == 30
+    for number in range(10):
+        ahead.note(1100 + number * 5)
+    assert ahead.wanted == 30, "it may come again"
+    for number in range(500):
+        ahead.note(1300 + number / 1000)
+    assert ahead.wanted == 128
+    ahead.note(2000)
+    assert ahead.wanted == 4, "it has not come again for long"
+
+
+async def test_after_many_at_once_as_many_are_ready(network: ContainerNetwork) -> None:
+    taken = await asyncio.gather(*(network.take() for _ in range(12)))
+    assert len({interface.address for interface in taken}) == 12
+    deadline = time.monotonic() + 10
+    while len(network._namespaces) < 24:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    for interface in taken:
+        await network.release(interface)
