@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Final
@@ -154,7 +154,17 @@ class Placement:
         self._holds: dict[str, _Hold] = {}
         self._total = Need(0, 0)
         self._groups: Counter[str] = Counter()
+        self._expected: tuple[Room, ...] = ()
+        self._obstacle = ""
         self._label_names: frozenset[str] = frozenset()
+
+    def expect(self, rooms: Sequence[Room], obstacle: str = "") -> None:
+        """Workers like these may be had: what one of them could take is not refused for ever. `obstacle`: why none is on its
+        way."""
+        self._obstacle = obstacle
+        if self._expected != tuple(rooms):
+            self._expected = tuple(rooms)
+            self._add_up()
 
     def put(self, room: Room) -> None:
         """A worker is there, or has other room than before. What was reserved of it stays reserved."""
@@ -257,24 +267,46 @@ class Placement:
         """What all workers have together."""
         return self._total
 
+    def left(self) -> Need:
+        """What of that is not reserved, but for workers that take no more."""
+        sites = [site for site in self._sites.values() if not site.room.leaving]
+        return Need(
+            sum(max(0, site.room.cpu_millis - site.cpu_millis) for site in sites),
+            sum(max(0, site.memory_free) for site in sites),
+            gpus=sum(site.room.gpus - site.gpus for site in sites),
+        )
+
+    def rooms(self) -> Iterator[tuple[Room, bool]]:
+        """All workers, and whether something is reserved of each."""
+        busy = {reservation.worker_id for reservation in self._reserved.values()}
+        for worker_id, site in self._sites.items():
+            yield site.room, worker_id in busy
+
+    def could_ever(self, need: Need, wish: Wish) -> bool:
+        """Whether a worker would take it when empty, or one that may be had."""
+        rooms = (*(site.room for site in self._sites.values()), *self._expected)
+        return any(self._has_labels(room, wish) and fits_empty(room, need) for room in rooms)
+
+    def binding_labels(self, wish: Wish) -> tuple[frozenset[str], ...]:
+        """Those of its labels that any worker has, or may have."""
+        return tuple(labels for labels in wish.labels if not self._label_names.isdisjoint(map(_name, labels)))
+
     def _holds_on(self, worker_id: str) -> list[_Hold]:
         return [hold for hold in self._holds.values() if hold.worker_id == worker_id]
 
     def _add_up(self) -> None:
         rooms = [site.room for site in self._sites.values()]
+        known = (*rooms, *self._expected)
         self._total = Need(
             sum(room.cpu_millis for room in rooms),
             sum(room.memory_bytes for room in rooms),
             sum(room.disk_bytes for room in rooms),
             sum(room.gpus for room in rooms),
         )
-        self._label_names = frozenset(_name(label) for room in rooms for label in room.labels)
+        self._label_names = frozenset(_name(label) for room in known for label in room.labels)
 
     def _has_labels(self, room: Room, wish: Wish) -> bool:
-        return all(
-            not labels.isdisjoint(room.labels) or self._label_names.isdisjoint(map(_name, labels))
-            for labels in wish.labels
-        )
+        return all(not labels.isdisjoint(room.labels) for labels in self.binding_labels(wish))
 
     def _fitting(self, need: Need, wish: Wish) -> Iterator[_Site]:
         """Holders of the layers, then the fullest; one may come twice."""
@@ -320,6 +352,10 @@ class Placement:
 
     def _explain(self, need: Need, wish: Wish) -> Refusal:
         rooms = [site.room for site in self._sites.values()]
+        is_full = any(self._has_labels(room, wish) and fits_empty(room, need) for room in rooms)
+        if not is_full and self.could_ever(need, wish):
+            reason = f"no machine with {describe_need(need)} is there yet"
+            return Refusal(f"{reason}: {self._obstacle}" if self._obstacle else reason, forever=False)
         if not rooms:
             return Refusal("no worker is connected", forever=False)
         if not any(self._has_labels(room, wish) for room in rooms):
@@ -327,7 +363,7 @@ class Placement:
             return Refusal(f"no worker has {wanted}", forever=False)
         if need.gpus and not any(_Site(room).fits(_gpu_part(need)) for room in rooms):
             return Refusal(f"no worker has {_describe_gpus(need)}", forever=True)
-        if any(_Site(room).fits(need) for room in rooms):
+        if is_full:
             return Refusal(f"every worker is full: it takes {describe_need(need)}", forever=False)
         largest = max(rooms, key=lambda room: (room.memory_bytes, room.cpu_millis))
         return Refusal(

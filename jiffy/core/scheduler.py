@@ -1,12 +1,13 @@
 """Where the platform decides: facts in, orders out. It does nothing itself and knows no time but what it is told.
 
 What it holds can be told again by the store and by the workers: after a restart the next one is given what lives, and
-asks for what it lacks. So nothing here must survive.
+asks for what it lacks. So nothing here must survive. It is one state machine, and long for that: what needs no state of
+others stands beside it (placement, pools, autoscaling, fairness, aftermath, leaving).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from heapq import heapify, heappop, heappush
 from typing import Final
 
@@ -21,6 +22,7 @@ from jiffy.core.leaving import choose_to_leave, is_room_coming
 from jiffy.core.orders import Order
 from jiffy.core.placement import Need, Placement, Refusal, Room, Wish
 from jiffy.core.pools import Container, Pool
+from jiffy.core.sizing import Wanted
 
 LEASE_SECONDS: Final = 8.0
 """A worker reports every two seconds. One that is silent for longer is dead to the platform, even if it runs."""
@@ -47,7 +49,7 @@ class Scheduler:
         self._new_task_id = new_task_id
         self._pools: dict[str, Pool] = {}
         self._containers: dict[str, Container] = {}
-        self._placement = Placement()
+        self.placement = Placement()
         self._workers: set[str] = set()
         self._shares = Shares()
         self._alarms: Alarms[_Alarm] = Alarms()
@@ -104,19 +106,18 @@ class Scheduler:
     def containers_of(self, app_id: str) -> list[Container]:
         return [container for container in self._containers.values() if container.app_id == app_id]
 
-    def place(self, need: Need) -> str | Refusal:
-        """For a container that belongs to no function."""
-        return self._placement.place(need)
-
-    def reserve(self, worker_id: str, task_id: str, need: Need) -> None:
-        self._placement.reserve(worker_id, task_id, need)
-
-    def reservations(self) -> Iterator[tuple[str, str, Need]]:
-        """Each container's id, worker and need."""
-        return self._placement.reserved()
+    def wanted(self) -> list[Wanted]:
+        """Containers for which no worker has room."""
+        short = ((pool, pool.lacking(self._now)) for pool in (self._pools[function_id] for function_id in self._short))
+        return [
+            Wanted(self._possible_need(pool), lacking, self.placement.binding_labels(pool.wish))
+            for pool, lacking in short
+            if lacking
+        ]
 
     def free(self, task_id: str) -> list[Order]:
-        self._placement.free(task_id)
+        """A container that belongs to no function, and took room of `placement`, is gone."""
+        self.placement.free(task_id)
         self._recount_short()
         return self._take_orders()
 
@@ -190,7 +191,7 @@ class Scheduler:
 
     def _release_hold(self, pool: Pool) -> None:
         self._alarms.cancel(("hold", pool.function_id))
-        if self._placement.release(pool.function_id):
+        if self.placement.release(pool.function_id):
             self._recount_short()
 
     def _recount_short(self) -> None:
@@ -215,14 +216,11 @@ class Scheduler:
                 heappush(queue, (*self._rank(pool), pool.function_id))
 
     def _rank(self, pool: Pool) -> tuple[float, float]:
-        return self._shares.dominant(pool.app_id, self._placement.total()), pool.short_since(self._now)
+        return self._shares.dominant(pool.app_id, self.placement.total()), pool.short_since(self._now)
 
     def _launch_one(self, pool: Pool) -> bool:
-        need = pool.need()
-        placed = self._placement.place(need, pool.wish)
-        if isinstance(placed, Refusal) and placed.forever and need != pool.settings.need:
-            need = pool.settings.need
-            placed = self._placement.place(need, pool.wish)
+        need = self._possible_need(pool)
+        placed = self.placement.place(need, pool.wish)
         if isinstance(placed, Refusal):
             self._refuse(pool, need, placed)
             return False
@@ -231,6 +229,11 @@ class Scheduler:
         self._orders.append(orders.Launch(container.task_id, pool.function_id, pool.app_id, placed))
         self._release_hold(pool)
         return True
+
+    def _possible_need(self, pool: Pool) -> Need:
+        """What past runs used, unless no worker ever has so much: then what was asked for."""
+        need = pool.need()
+        return need if self.placement.could_ever(need, pool.wish) else pool.settings.need
 
     def _refuse(self, pool: Pool, need: Need, refusal: Refusal) -> None:
         if pool.refused_since is None:
@@ -248,16 +251,14 @@ class Scheduler:
     def _make_room(self, pool: Pool, need: Need) -> bool:
         """Have an idle container of another function end, unless enough are ending already."""
         everyone = self._containers.values()
-        if is_room_coming(
-            need, pool.wish, [container for container in everyone if container.stopping], self._placement
-        ):
+        if is_room_coming(need, pool.wish, [container for container in everyone if container.stopping], self.placement):
             return True
         others = [
             container
             for container in everyone
             if container.is_idle and container.function_id != pool.function_id and self._can_go(container)
         ]
-        leaving = choose_to_leave(need, pool.wish, others, self._placement)
+        leaving = choose_to_leave(need, pool.wish, others, self.placement)
         if leaving is not None:
             self._retire(leaving, "its room is needed")
         return leaving is not None
@@ -272,17 +273,17 @@ class Scheduler:
         if waited < PATIENCE:
             self._alarms.set(("recount", pool.function_id), self._now + PATIENCE - waited)
             return
-        if pool.containers or self._placement.is_held_for(pool.function_id):
+        if pool.containers or self.placement.is_held_for(pool.function_id):
             return
-        if (worker_id := self._placement.emptiest_that_could(need, pool.wish)) is not None:
-            self._placement.hold(worker_id, pool.function_id, need)
+        if (worker_id := self.placement.emptiest_that_could(need, pool.wish)) is not None:
+            self.placement.hold(worker_id, pool.function_id, need)
             self._alarms.set(("hold", pool.function_id), self._now + HOLD_SECONDS)
 
     def _adopt(self, container: Container, pool: Pool, need: Need) -> None:
         container.beat_at = self._now
         self._containers[container.task_id] = container
         pool.add(container)
-        self._placement.reserve(container.worker_id, container.task_id, need, pool.function_id)
+        self.placement.reserve(container.worker_id, container.task_id, need, pool.function_id)
         self._shares.take(pool.app_id, need, 1)
         if not container.ready:
             self._alarms.set(("startup", container.task_id), self._now + pool.settings.startup_timeout)
@@ -404,16 +405,17 @@ class Scheduler:
         for kind in ("startup", "deadline", "heart", "insist"):
             self._alarms.cancel((kind, container.task_id))
         self._orders.append(orders.Settle(container.task_id, container.worker_id, fact.ended))
-        if not container.ready and not container.broke_down:
+        was_cut_off = container.restored  # its server went while it started: that says nothing of its function
+        if not container.ready and not container.broke_down and not was_cut_off:
             self._judge_failed_start(self._pools[container.function_id], fact.ended)
 
     def _bury(self, fact: facts.ContainerSettled) -> None:
         container = self._containers.pop(fact.task_id)
         pool = self._pools[container.function_id]
         pool.remove(container)
-        if (need := self._placement.need_of(container.task_id)) is not None:
+        if (need := self.placement.need_of(container.task_id)) is not None:
             self._shares.take(pool.app_id, need, -1)
-        self._placement.free(container.task_id)
+        self.placement.free(container.task_id)
         self._count(pool)
         self._recount_short()
         self._forget_if_over(pool)
@@ -465,9 +467,9 @@ class Scheduler:
     def _use(self, room: Room) -> None:
         """Place containers there, or, when it is leaving, have those there finish what they run and replace them."""
         if not room.leaving:
-            self._placement.put(room)
+            self.placement.put(room)
             return
-        self._placement.remove(room.worker_id)
+        self.placement.remove(room.worker_id)
         for container in self._containers_on(room.worker_id):
             if not container.stopping:
                 self._let_finish(container)
@@ -479,7 +481,7 @@ class Scheduler:
         if fact.for_good:
             self._fence(fact.worker_id)
         else:
-            self._placement.remove(fact.worker_id)
+            self.placement.remove(fact.worker_id)
             self._extend_lease(fact.worker_id, RECONNECT_SECONDS)
 
     def _extend_lease(self, worker_id: str, seconds: float) -> None:
@@ -492,7 +494,7 @@ class Scheduler:
     def _fence(self, worker_id: str) -> None:
         """Its work runs elsewhere from now on, and what it still tells is refused."""
         self._workers.discard(worker_id)
-        self._placement.remove(worker_id)
+        self.placement.remove(worker_id)
         self._alarms.cancel(("lease", worker_id))
         self._orders.append(orders.Fence(worker_id))
         for container in self._containers_on(worker_id):

@@ -1,4 +1,4 @@
-"""How many machines a pool should have, and of which kind: those whose price is least among those on which all fits.
+"""How many machines a fleet should have, and of which kind: those whose price is least among those on which all fits.
 
 What is wanted and what is there come in, machines to start and to end come out. What to buy is a small integer program,
 which fleet/buying.py solves: so many machines of each offer, each group of equal containers divided among them.

@@ -187,3 +187,28 @@ class Ledger(RuleBasedStateMachine):
 
 TestLedger = Ledger.TestCase
 TestLedger.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def test_what_a_worker_that_may_be_had_could_take_is_not_refused_for_ever() -> None:
+    made = placement(empty=0)
+    made.expect([Room("offer", 32_000, 64 * GIBIBYTE, labels=frozenset({"zone=a"}))], "1 an hour may be spent")
+    large = Need(16_000, GIBIBYTE)
+    refusal = refused(made.place(large))
+    assert refusal.reason.endswith("is there yet: 1 an hour may be spent")
+    assert not refusal.forever
+    assert refused(made.place(Need(64_000, GIBIBYTE))).forever
+    wish = Wish(labels=(frozenset({"zone=a"}), frozenset({"region=eu"})))
+    assert not refused(made.place(SMALL, wish)).forever, "a zone may be had, a region nobody has"
+    assert made.binding_labels(wish) == (frozenset({"zone=a"}),)
+
+
+def test_what_is_left_is_what_workers_have_less_what_is_reserved() -> None:
+    made = placement(one=3, other=8)
+    before = made.left()
+    made.reserve("one", "ta-more", Need(500, GIBIBYTE))
+    after = made.left()
+    assert (before.cpu_millis - after.cpu_millis, before.memory_bytes - after.memory_bytes) == (500, GIBIBYTE)
+    assert {room.worker_id: busy for room, busy in made.rooms()} == {"one": True, "other": True}
+    made.free("ta-one")
+    made.free("ta-more")
+    assert {room.worker_id: busy for room, busy in made.rooms()} == {"one": False, "other": True}

@@ -277,6 +277,17 @@ def test_containers_that_fail_to_start_are_launched_later_and_later(table: Table
     assert kinds(table.end(launched.task_id), orders.FailWaiting), "the third is the last"
 
 
+def test_containers_whose_server_went_while_they_started_say_nothing_of_their_function(table: Table) -> None:
+    old = tuple(f"ta-old{number}" for number in range(4))
+    for task_id in old:
+        table.tell(facts.ContainerRestored(task_id, "fu-1", "wo-9", ready=False, deadlines={}))
+    table.join("wo-9", containers=old)
+    table.arrive(1)
+    done = [order for task_id in old for order in table.end(task_id)]
+    assert kinds(done, orders.FailWaiting) == []
+    assert kinds([*done, *table.arrive(1)], orders.Launch), "another is launched at once"
+
+
 def test_what_past_runs_used_counts_as_much_as_what_was_asked_for(table: Table) -> None:
     table.arrive(1)
     table.tell(facts.WorkerWasHeard(Room("wo-1", 4000, 4 * GIBIBYTE), {"ta-1": (100, 2 * GIBIBYTE)}))

@@ -1,4 +1,4 @@
-"""A pool buys what is wanted and no more, within what may be spent, and ends what nobody uses."""
+"""A fleet buys what is wanted and no more, within what may be spent, and ends what nobody uses."""
 
 from __future__ import annotations
 
