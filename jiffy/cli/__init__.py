@@ -15,6 +15,7 @@ _VERBS: Final = {
     "cache": "Show and check the objects that this machine holds.",
     "doctor": "Check what this machine can do for jiffy.",
     "env": "Print the lines that point a shell's modal client at the running server.",
+    "fleet": "Show the machines that the server has started.",
     "gc": "Remove objects of the server that nothing refers to.",
     "image": "Bring images to a server, show them, mount them.",
     "login": "Write a profile for the running server into the modal client's configuration.",

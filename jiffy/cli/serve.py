@@ -20,6 +20,7 @@ from jiffy.cli.running import RunningServer, data_option, find_server
 from jiffy.cli.supervision import await_end_of_predecessor, keep_gate, keep_server, keep_worker, stop_worker
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, InvalidError, UnavailableError
+from jiffy.fleet.settings import read_fleet
 from jiffy.locks import hold_lock, lock_holder
 from jiffy.objects.cloud import CloudObjects
 from jiffy.runtime.kernel import require_kernel
@@ -55,6 +56,8 @@ def serve(
         require_kernel(platform.release())
     if options.mirror:
         CloudObjects(options.mirror)  # refuses what is no bucket
+    if options.fleet:
+        _require_fleet(options)
     if options.shared:
         _require_company(options, worker)
         share(directory, Path(options.shared))
@@ -64,6 +67,12 @@ def serve(
     else:
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
         asyncio.run(_serve(directory, host, port, worker, options))
+
+
+def _require_fleet(options: ServerOptions) -> None:
+    if not options.gate:
+        raise InvalidError("--fleet needs a --gate", why="machines join there", hint="such as --gate 10.0.0.5:9902")
+    read_fleet(Path(options.fleet))
 
 
 def _require_company(options: ServerOptions, worker: bool) -> None:

@@ -7,9 +7,7 @@ import json
 import logging
 import os
 import platform
-import re
 from pathlib import Path
-from typing import Final
 
 import click
 
@@ -21,20 +19,19 @@ from jiffy.files import replace_file
 from jiffy.objects.eviction import Limits
 from jiffy.runtime.capacity import Capacity, find_capacity
 from jiffy.runtime.kernel import require_kernel
+from jiffy.sizes import parse_size
 from jiffy.worker.agent import Agent, WorkerOptions
 from jiffy.worker.caches import BUILD_CACHE_BYTES
-
-_UNITS: Final = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE)
 
 
 def read_size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
     """Bytes, as people write them: 20GiB, 512M, 1000000."""
     if text is None:
         return None
-    if (match := _SIZE.fullmatch(text.strip())) is None:
-        raise click.BadParameter(f"{text!r} is no size, such as 20GiB", context, option)
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    try:
+        return parse_size(text)
+    except InvalidError as error:
+        raise click.BadParameter(str(error), context, option) from error
 
 
 @click.command()

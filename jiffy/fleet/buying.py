@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from jiffy.core.sizing import Offer, Wanted, amounts, how_many
-from jiffy.errors import JiffyError, UnsupportedError
+from jiffy.errors import JiffyError
+from jiffy.extras import load_extra
 
 _SECONDS: Final = 2.0
 _TIE: Final = 1e-6
@@ -55,12 +56,4 @@ def _fit(highs: Any, offer: Offer, machines: Any, placed: Sequence[tuple[Wanted,
 
 
 def _open() -> Any:
-    """The solver is loaded only where machines are bought."""
-    try:
-        import highspy
-    except ModuleNotFoundError as error:
-        raise UnsupportedError(
-            "machines cannot be chosen", why=f"{error.name} is not installed", hint="pip install 'jiffy[fleet]'"
-        ) from error
-    solver: Any = highspy.Highs
-    return solver()
+    return load_extra("highspy", "machines cannot be chosen", "fleet").Highs()

@@ -66,8 +66,10 @@ def full_application(
     tokens: IssuedTokens,
     check_token: CheckToken,
     describe: Callable[[], object],
+    describe_fleet: Callable[[], Awaitable[object]],
 ) -> web.Application:
-    """The same, and what hosts and operators reach; `describe` gives the state for /health."""
+    """The same, and what hosts and operators reach; `describe` gives the state for /health, `describe_fleet` that of
+    its machines."""
     application = public_application(blobs)
 
     def for_token(handler: Handler, *kinds: TokenKind) -> Handler:
@@ -112,6 +114,9 @@ def full_application(
     async def allow(request: web.Request) -> web.StreamResponse:
         return web.Response()
 
+    async def fleet(request: web.Request) -> web.StreamResponse:
+        return web.json_response(await describe_fleet())
+
     async def health(request: web.Request) -> web.StreamResponse:
         return web.json_response(describe())
 
@@ -130,6 +135,7 @@ def full_application(
     application.router.add_get("/tokens", for_token(tokens.answer_list))
     application.router.add_post("/tokens", for_token(tokens.answer_new))
     application.router.add_post("/tokens/revoke", for_token(tokens.answer_revoke))
+    application.router.add_get("/fleet", for_token(fleet))
     application.router.add_get("/health", health)
     return application
 

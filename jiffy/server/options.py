@@ -23,7 +23,8 @@ class ServerOptions:
     registry's host, `python_builds` the address of the Pythons for `add_python=`. `store` is the address of a PostgreSQL
     database, empty for a file in the data directory; it may hold a password, and is passed on by the environment. `gate`
     is the address, HOST:PORT, where workers from elsewhere join; empty for nowhere. `shared` is the folder with what
-    all servers of the store share; empty for a server that is alone."""
+    all servers of the store share; empty for a server that is alone. `fleet` is a file that describes machines which the
+    server may start; empty for none."""
 
     mirror: str = ""
     offers: tuple[str, ...] = ()
@@ -32,6 +33,7 @@ class ServerOptions:
     store: str = ""
     gate: str = ""
     shared: str = ""
+    fleet: str = ""
 
     def arguments(self) -> tuple[str, ...]:
         """As server_options reads them; without what `environment` has."""
@@ -39,7 +41,7 @@ class ServerOptions:
         pairs = [f"{host}={address}" for host, address in self.registry_mirrors.items()]
         mirrors = [word for pair in pairs for word in ("--registry-mirror", pair)]
         places = ("--mirror", self.mirror, "--python-builds", self.python_builds, "--gate", self.gate)
-        return (*places, "--shared", self.shared, *offers, *mirrors)
+        return (*places, "--shared", self.shared, "--fleet", self.fleet, *offers, *mirrors)
 
     def environment(self) -> dict[str, str]:
         """What arguments would show to everybody on this host."""
@@ -47,8 +49,8 @@ class ServerOptions:
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --mirror, --offer, --registry-mirror, --python-builds, --store, --gate and --shared, given to the command as
-    `options: ServerOptions`."""
+    """Adds --mirror, --offer, --registry-mirror, --python-builds, --store, --gate, --shared and --fleet, given to the
+    command as `options: ServerOptions`."""
 
     @functools.wraps(command)
     def run(
@@ -60,9 +62,10 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         store: str,
         gate: str,
         shared: str,
+        fleet: str,
         **others: Any,
     ) -> Any:
-        options = ServerOptions(mirror, offers, registry_mirrors, python_builds, store, gate, shared)
+        options = ServerOptions(mirror, offers, registry_mirrors, python_builds, store, gate, shared, fleet)
         return command(*arguments, options=options, **others)
 
     mirror = click.option(
@@ -107,7 +110,17 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FOLDER",
         help="For one of several servers on a store: a folder that all of them see, for objects and keys.",
     )
-    return mirror(offer(registries(pythons(store_option(gate(shared(run)))))))
+    fleet = click.option(
+        "--fleet",
+        default="",
+        envvar="JIFFY_FLEET",
+        metavar="FILE",
+        help="Machines that the server starts when there is no room, and ends when they are idle: see docs/FLEET.md.",
+    )
+    taking: Callable[..., Any] = run
+    for option in (fleet, shared, gate, store_option, pythons, registries, offer, mirror):
+        taking = option(taking)
+    return taking
 
 
 def store_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -15,15 +15,17 @@ from typing import Any, Final
 
 from modal_proto import api_pb2
 
+from jiffy import failpoints
 from jiffy.core import facts, orders
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.aftermath import Ended, Requeue, judge_running_input
 from jiffy.core.events import ContainerExited, ExitReason
 from jiffy.core.facts import Fact
 from jiffy.core.orders import Order
-from jiffy.core.placement import Need, Refusal
+from jiffy.core.placement import Need, Placement, Refusal
 from jiffy.core.pools import Container
 from jiffy.core.scheduler import Scheduler as Core
+from jiffy.core.sizing import Wanted
 from jiffy.errors import JiffyError, NotFoundError, is_passing
 from jiffy.identifiers import task_id as fresh_task_id
 from jiffy.server.bells import Bells
@@ -124,6 +126,7 @@ class Scheduler:
             is_stopping=lambda: container.stopping,
         )
         inputs = await self._queues.take(asking)
+        failpoints.reach("input-claimed")
         if inputs:
             self.tell(facts.InputsTaken(task_id, _deadlines(inputs, function.settings.timeout)))
         return inputs
@@ -131,7 +134,9 @@ class Scheduler:
     async def record_outputs(self, task_id: str, results: list[Result], seconds: float) -> None:
         """A container finished inputs, which ran for `seconds` on average. Results for inputs that it no longer holds are
         dropped."""
-        self._ring(await self._stores.calls.finish(task_id, results))
+        changed = await self._stores.calls.finish(task_id, results)
+        failpoints.reach("output-recorded")
+        self._ring(changed)
         self.tell(facts.InputsEnded(task_id, tuple(result.input_id for result in results), seconds))
         if task_id not in self._gave_output and self._core.find_container(task_id) is not None:
             self._gave_output.add(task_id)
@@ -190,15 +195,23 @@ class Scheduler:
 
     # The workforce, for containers that belong to no function
 
+    @property
+    def placement(self) -> Placement:
+        return self._core.placement
+
+    def wanted(self) -> list[Wanted]:
+        """Containers of functions for which no worker has room."""
+        return self._core.wanted()
+
     def place(self, need: Need) -> str | Refusal:
-        return self._core.place(need)
+        return self._core.placement.place(need)
 
     def reserve(self, worker_id: str, task_id: str, need: Need) -> None:
-        self._core.reserve(worker_id, task_id, need)
+        self._core.placement.reserve(worker_id, task_id, need)
 
     def reservations(self) -> Iterator[tuple[str, str, Need]]:
         """Each container's id, worker and need."""
-        return self._core.reservations()
+        return self._core.placement.reserved()
 
     def free(self, worker_id: str, task_id: str) -> None:
         self._connections.forget(worker_id, task_id)
@@ -275,12 +288,14 @@ class Scheduler:
             self._note_end(order.task_id, ExitReason.STOPPED, "it was not needed any more")
         else:
             self._connections.send(order.worker_id, action)
+            failpoints.reach("launch-sent")
 
     async def _record_and_prepare(self, order: orders.Launch) -> LaunchContainer:
         """What is not to be had for the moment is asked for again: that is not the function's failure."""
         while True:
             try:
                 await self._stores.tasks.add(order.task_id, order.function_id, order.app_id, order.worker_id)
+                failpoints.reach("launch-recorded")
                 return await self._prepare(await self.function(order.function_id), order.task_id)
             except JiffyError as error:
                 container = self._core.find_container(order.task_id)
@@ -328,6 +343,7 @@ class Scheduler:
         ended = order.ended
         reason = f"{ended.reason}: {ended.detail}" if ended.detail else str(ended.reason)
         settled = await self._stores.calls.settle(order.task_id, reason, judge)
+        failpoints.reach("end-settled")
         self._connections.forget(order.worker_id, order.task_id)
         self._cancelled.pop(order.task_id, None)
         self._queues.forget(order.task_id)

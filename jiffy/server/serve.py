@@ -9,12 +9,17 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from aiohttp import web
 from grpclib.server import Server
 
 from jiffy.datadir import DataDirectory
+from jiffy.fleet.buying import buy
+from jiffy.fleet.fleet import Fleet, no_fleet
+from jiffy.fleet.providers import open_provider
+from jiffy.fleet.settings import read_fleet
 from jiffy.image.importing import KnownLayers
 from jiffy.image.pull import Pulls
 from jiffy.objects.cloud import CloudObjects
@@ -108,6 +113,9 @@ async def run_server(
             await parts.bridges.open_for_gate(data)
         await keep_running(stack, parts.apps.watch_forever())
         await keep_running(stack, parts.collection.run_forever())
+        if parts.fleet is not None:
+            stack.push_async_callback(parts.fleet.close)
+            await keep_running(stack, parts.fleet.run_forever())
         if options.mirror:
             await _keep_mirrored(stack, Mirror(objects, CloudObjects(options.mirror)))
         publish_address(data, listeners)
@@ -126,6 +134,7 @@ class _Parts:
     bridges: Bridges
     workers: Workers
     collection: Collection
+    fleet: Fleet | None
     spans: LayerSpans
     remote: RemoteObjects
     pulls: Pulls
@@ -156,7 +165,7 @@ def _assemble(
     build_functions = BuildFunctions(stores, scheduler, launches, layers, bells)
     builds = Builds(stores, definitions, builder, build_functions, derivations, bells)
     blobs = Blobs(stores, objects)
-    apps = Apps(stores, scheduler, builds, bells, listeners.http_url)
+    apps = Apps(stores, scheduler, builds, bells)
     nouns: list[object] = [
         Environments(),
         tokens,
@@ -179,6 +188,9 @@ def _assemble(
 
     collection = Collection(stores.references, objects, KnownLayers(data.layers, objects), remote.forget)
 
+    pin = ensure_certificate(data.certificate) if options.gate else ""
+    fleet = _make_fleet(options, pin, data, stores, scheduler, steps) if options.fleet else None
+
     async def check_token(token: str) -> TokenKind | None:
         token_id, _, secret = token.partition(":")
         return await stores.tokens.kind_of(token_id, secret)
@@ -194,12 +206,43 @@ def _assemble(
         Exports(stores, derivations, objects),
         Imports(stores, objects, builder, remote),
         remote,
-        IssuedTokens(stores.tokens, options.gate, ensure_certificate(data.certificate) if options.gate else ""),
+        IssuedTokens(stores.tokens, options.gate, pin),
         check_token,
         describe,
+        fleet.describe if fleet is not None else no_fleet,
     )
     return _Parts(
-        stores, nouns, apps, scheduler, builds, packs, bridges, workers, collection, spans, remote, pulls, application
+        stores,
+        nouns,
+        apps,
+        scheduler,
+        builds,
+        packs,
+        bridges,
+        workers,
+        collection,
+        fleet,
+        spans,
+        remote,
+        pulls,
+        application,
+    )
+
+
+def _make_fleet(
+    options: ServerOptions, pin: str, data: DataDirectory, stores: Stores, scheduler: Scheduler, steps: Steps
+) -> Fleet:
+    settings = read_fleet(Path(options.fleet))
+    return Fleet(
+        settings,
+        open_provider(settings, f"{settings.name}-{pin[:12]}", data),
+        stores.machines,
+        stores.tokens,
+        scheduler.placement,
+        lambda: [*scheduler.wanted(), *steps.wanted()],
+        settings.servers or (f"https://{options.gate}",),
+        pin,
+        buy,
     )
 
 

@@ -14,6 +14,7 @@ from typing import Final
 from jiffy.core.actions import LaunchContainer, StopContainer
 from jiffy.core.events import ChangeCaptured, ContainerExited, Event, ExitReason, LogWritten
 from jiffy.core.placement import Need, Refusal
+from jiffy.core.sizing import Wanted
 from jiffy.errors import UnavailableError, UnsupportedError
 from jiffy.identifiers import task_id as fresh_task_id
 from jiffy.server.workforce import Workforce
@@ -48,6 +49,7 @@ class Steps:
     def __init__(self, workforce: Workforce) -> None:
         self._workforce = workforce
         self._running: dict[str, _Running] = {}
+        self._waiting = 0
 
     async def run(self, order: LaunchContainer, hear: Hear, inform: Hear) -> Outcome:
         """Run a container once there is room for it; `inform` is told why it waits. One whose worker is lost runs again on
@@ -59,6 +61,10 @@ class Steps:
             if outcome.reason is not ExitReason.LOST or losses >= _MOST_LOSSES:
                 return outcome
             inform("the worker that ran this step is gone; it runs again on another")
+
+    def wanted(self) -> list[Wanted]:
+        """Those for which no worker has room."""
+        return [Wanted(STEP_NEED, self._waiting)] if self._waiting else []
 
     def knows(self, task_id: str) -> bool:
         return task_id in self._running
@@ -97,14 +103,18 @@ class Steps:
 
     async def _find_room(self, inform: Hear) -> str:
         told = ""
-        while isinstance(placed := self._workforce.place(STEP_NEED), Refusal):
-            if placed.forever:
-                raise UnsupportedError("no worker can run steps of builds", why=placed.reason)
-            if placed.reason != told:
-                told = placed.reason
-                inform(f"waiting: {told}")
-            await asyncio.sleep(_ROOM_SECONDS)
-        return placed
+        self._waiting += 1
+        try:
+            while isinstance(placed := self._workforce.place(STEP_NEED), Refusal):
+                if placed.forever:
+                    raise UnsupportedError("no worker can run steps of builds", why=placed.reason)
+                if placed.reason != told:
+                    told = placed.reason
+                    inform(f"waiting: {told}")
+                await asyncio.sleep(_ROOM_SECONDS)
+            return placed
+        finally:
+            self._waiting -= 1
 
 
 def check_outcome(outcome: Outcome) -> None:

@@ -192,4 +192,15 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     INSERT INTO leadership (address, term, expires_at) VALUES ('', 0, 0);
     """,
+    """
+    CREATE TABLE machines (
+        machine_id TEXT PRIMARY KEY,
+        offer TEXT NOT NULL,
+        price REAL NOT NULL,
+        started_at REAL NOT NULL,
+        ended_at REAL,
+        reason TEXT NOT NULL DEFAULT ''
+    );
+    CREATE INDEX live_machines ON machines (machine_id) WHERE ended_at IS NULL;
+    """,
 )

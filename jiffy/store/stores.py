@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from jiffy.errors import UnsupportedError
+from jiffy.extras import load_extra
 from jiffy.store.apps import Apps
 from jiffy.store.base import POSTGRES_SCHEMES, Database
 from jiffy.store.blobs import Blobs
@@ -15,6 +15,7 @@ from jiffy.store.functions import Functions
 from jiffy.store.image_names import ImageNames
 from jiffy.store.images import Images
 from jiffy.store.logs import Logs
+from jiffy.store.machines import Machines
 from jiffy.store.mounts import Mounts
 from jiffy.store.profiles import Profiles
 from jiffy.store.references import ReferenceStore
@@ -37,6 +38,7 @@ class Stores:
     images: Images
     image_names: ImageNames
     logs: Logs
+    machines: Machines
     mounts: Mounts
     profiles: Profiles
     references: ReferenceStore
@@ -57,15 +59,9 @@ def open_stores(address: str | Path) -> Stores:
 
 def open_postgres(url: str) -> PostgresDatabase:
     """Its driver is loaded only where it is used."""
-    try:
-        from jiffy.store.postgres import PostgresDatabase
-    except ModuleNotFoundError as error:
-        raise UnsupportedError(
-            "PostgreSQL cannot be used as the store",
-            why=f"{error.name} is not installed",
-            hint="pip install 'jiffy[postgres]'",
-        ) from error
-    return PostgresDatabase(url)
+    engine = load_extra("jiffy.store.postgres", "PostgreSQL cannot be used as the store", "postgres")
+    opened: PostgresDatabase = engine.PostgresDatabase(url)
+    return opened
 
 
 def make_stores(database: Database) -> Stores:
@@ -78,6 +74,7 @@ def make_stores(database: Database) -> Stores:
         images=Images(database),
         image_names=ImageNames(database),
         logs=Logs(database),
+        machines=Machines(database),
         mounts=Mounts(database),
         profiles=Profiles(database),
         references=ReferenceStore(database),
