@@ -56,7 +56,7 @@ class DataDirectory:
 
     @property
     def containers(self) -> Path:
-        """One folder per live container: bundle, upper, work, root."""
+        """One folder per live container: upper, work, root."""
         return self.root / "containers"
 
     @property
@@ -81,7 +81,8 @@ class DataDirectory:
 
     @property
     def runtime(self) -> Path:
-        """What the OCI runtime remembers of its containers."""
+        """Where the worker, in memory, has containers' bundles and what the OCI runtime remembers of them. Only it can see
+        what is there, and it goes with it."""
         return self.root / "runtime"
 
     @property

@@ -76,6 +76,11 @@ class _Ahead:
         self._burst = 0
         self._taken_at = self._most_at = -_REMEMBERED_SECONDS
 
+    @property
+    def calm_at(self) -> float:
+        """When the burst is over, if nothing is taken until then."""
+        return self._taken_at + _BURST_SECONDS
+
     def note(self, now: float) -> None:
         """One is taken."""
         if now - self._taken_at > _BURST_SECONDS:
@@ -163,6 +168,7 @@ class ContainerNetwork:
             while self._ready.qsize() >= self._ahead.wanted:
                 self._was_taken.clear()
                 await self._was_taken.wait()
+            await self._wait_for_calm()
             address = self._next_address()
             try:
                 namespace = await asyncio.to_thread(self._prepare, address, f"port{next(self._serial)}")
@@ -173,6 +179,13 @@ class ContainerNetwork:
                 continue
             self._namespaces[address] = namespace
             self._ready.put_nowait(Interface(namespace.path, address))
+
+    async def _wait_for_calm(self) -> None:
+        """While containers start that have their interfaces, none is made for the next ones: it would take their time."""
+        while self._ready.qsize() >= _LEAST_AHEAD and (rest := self._ahead.calm_at - time.monotonic()) > 0:
+            self._was_taken.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._was_taken.wait(), rest)
 
     def _prepare(self, address: str, port: str) -> NetworkNamespace:
         assert self._netlink is not None

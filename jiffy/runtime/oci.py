@@ -28,7 +28,6 @@ class Runtime:
 
     def __init__(self, name: str, program: str, state: Path) -> None:
         self.name = name
-        self._state = state
         self._command = (program, "--root", str(state))
         self._reaping: asyncio.TimerHandle | None = None
         self._reap_at = 0.0
@@ -73,13 +72,6 @@ class Runtime:
         """Kill and forget a container; nothing happens when it is unknown."""
         with contextlib.suppress(JiffyError):
             await self._run("delete", "--force", identifier)
-
-    async def forget_all(self) -> None:
-        """Kill and forget all containers that this runtime remembers. It does not list them when the power went while it
-        wrote what it remembers of one."""
-        for folder in self._state.iterdir():
-            await self.delete(folder.name)
-            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def _run(self, *arguments: str) -> None:
         process = await asyncio.create_subprocess_exec(

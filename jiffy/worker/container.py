@@ -123,11 +123,10 @@ class Container:
         if order.network:
             self._interface = await self._host.network.take()
         phases.end("network")
-        bundle = self._root.folder / "bundle"
-        bundle.mkdir()
+        self._bundle.mkdir()
         spec = self._spec(self._root, caches)
         stdout, stderr = self._pipes
-        self._process = await self._host.runtime.start(spec, bundle, stdout.writer, stderr.writer)
+        self._process = await self._host.runtime.start(spec, self._bundle, stdout.writer, stderr.writer)
         failpoints.reach("container-started")
         phases.end("runtime")
         for pipe in self._pipes:
@@ -176,7 +175,7 @@ class Container:
             environment=environment,
             working_directory=order.working_directory,
             hostname=hostname,
-            mounts=(*caches, *_write_files(root.folder / "files", files)),
+            mounts=(*caches, *_write_files(self._bundle / "files", files)),
             network_namespace="" if self._interface is None else self._interface.namespace,
             cgroup=self.cgroup,
             memory_bytes=order.resources.memory_bytes or self._host.capacity.memory_bytes,
@@ -186,6 +185,10 @@ class Container:
             groups=order.user.groups,
             temporary=tuple([(mount.target, mount.size) for mount in order.temporary]),
         )
+
+    @property
+    def _bundle(self) -> Path:
+        return self._host.data.runtime / self.task_id
 
     @property
     def cgroup(self) -> str:
@@ -224,6 +227,7 @@ class Container:
         await self._drain()
         await _try(self._host.runtime.delete(self.task_id))
         await _try(cgroups.remove_group(self.cgroup))
+        shutil.rmtree(self._bundle, ignore_errors=True)
         if self._interface is not None:
             await _try(self._host.network.release(self._interface))
         if self._root is not None:

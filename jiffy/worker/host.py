@@ -19,7 +19,7 @@ from typing import Final
 from jiffy.core.events import Event
 from jiffy.datadir import DataDirectory, read_token
 from jiffy.fs.lazy_mount import LazyMount
-from jiffy.fs.mount import private_mount_namespace
+from jiffy.fs.mount import mount_tmpfs, private_mount_namespace, unmount
 from jiffy.objects.eviction import NO_LIMITS, Evictor, LayerUse, Limits
 from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
@@ -102,8 +102,9 @@ async def open_host(
     require_kernel(platform.release())
     async with AsyncExitStack() as stack:
         _enter_namespace(data)
-        runtime = choose_runtime(data.runtime)
-        await _sweep(data, runtime)
+        stack.callback(unmount, data.runtime)
+        runtime = choose_runtime(data.runtime / "state")
+        await _sweep(data)
         stack.push_async_callback(cgroups.remove_group, cgroups.parent_group(data.instance))
         network = ContainerNetwork(data.instance)
         await network.open()
@@ -129,6 +130,7 @@ async def open_host(
 
 def _enter_namespace(data: DataDirectory) -> None:
     private_mount_namespace()
+    mount_tmpfs(data.runtime)
     scratch = data.mounts / "cgroup"
     scratch.mkdir(exist_ok=True)
     hide_empty_hierarchy(scratch)
@@ -196,9 +198,8 @@ def _scrub(scrubber: Scrubber, cancelled: threading.Event) -> None:
     logger.info("%d objects were read again, %d mended", findings.objects, findings.mended)
 
 
-async def _sweep(data: DataDirectory, runtime: Runtime) -> None:
+async def _sweep(data: DataDirectory) -> None:
     """Remove what a killed predecessor left: containers, their groups and their files."""
-    await runtime.forget_all()
     await cgroups.remove_group(cgroups.parent_group(data.instance))
     for folder in data.containers.iterdir():
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)

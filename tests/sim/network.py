@@ -148,8 +148,9 @@ class Socket:
 
     async def close(self, code: int | None = None) -> None:
         """What was sent still arrives, unless the way is cut."""
-        if not self.closed and (rest := self._sent_until - asyncio.get_running_loop().time()) >= 0:
-            await asyncio.sleep(rest + 0.0001)
+        if not self.closed and self._under_way:
+            rest = self._sent_until - asyncio.get_running_loop().time()
+            await asyncio.sleep(max(rest, 0.0) + 0.0001)
         self.break_off(code)
 
     def break_off(self, code: int | None = None) -> None:
