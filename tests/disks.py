@@ -49,8 +49,23 @@ class Disk:
 
 
 @contextmanager
-def open_disk(folder: Path, size: int) -> Iterator[Disk]:
-    disk = Disk(folder, folder.with_suffix(".img"))
+def open_disk(yard: Path, size: int) -> Iterator[Disk]:
+    """In a yard that is shared with all mount namespaces: what is unmounted here is unmounted in those of other tests too.
+    What lives on in one writes, much later, what it still had to a disk that has lost its power since."""
+    yard.mkdir()
+    subprocess.run(["mount", "--bind", str(yard), str(yard)], check=True)
+    subprocess.run(["mount", "--make-shared", str(yard)], check=True)
+    try:
+        with _open_disk(yard / "disk", yard.with_suffix(".img"), size) as disk:
+            yield disk
+    finally:
+        subprocess.run(["umount", str(yard)], check=True)
+        yard.rmdir()
+
+
+@contextmanager
+def _open_disk(folder: Path, image: Path, size: int) -> Iterator[Disk]:
+    disk = Disk(folder, image)
     with disk.image.open("wb") as file:
         file.truncate(size)
     subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(disk.image)], check=True)

@@ -32,3 +32,20 @@ def next_retry(attempt: Attempt, wanted: int | None) -> int | None:
     if wanted is None:
         return attempt.retry_count + 1
     return wanted if wanted > attempt.retry_count else None
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """How often the platform itself tries a failed input again, and after how many seconds."""
+
+    retries: int
+    initial: float
+    coefficient: float
+    longest: float
+
+    def delay(self, retry_count: int) -> float | None:
+        """Seconds until the next try of one that has failed for the `retry_count`-th time since the first; None when it has
+        had all."""
+        if retry_count >= self.retries:
+            return None
+        return float(min(self.longest, self.initial * self.coefficient**retry_count))

@@ -21,6 +21,13 @@ class FunctionDefined:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionRolledOver:
+    """Its containers are to be replaced; what they run they finish."""
+
+    function_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class AppStopped:
     """All of its containers are to end."""
 
@@ -38,12 +45,14 @@ class InputsArrived:
 
 @dataclass(frozen=True, slots=True)
 class DemandCounted:
-    """The answer to CountDemand. `oldest_seconds`: how long the first of those that wait has waited."""
+    """The answer to CountDemand. `oldest_seconds`: how long the first of those that wait has waited. `later`: seconds until
+    an input comes up that is to be tried again; None without any."""
 
     function_id: str
     waiting: int
     running: int
     oldest_seconds: float = 0.0
+    later: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +158,14 @@ class ContainerUnwanted:
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerSpared:
+    """It is to end once it has finished what it runs."""
+
+    task_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerEnded:
     task_id: str
     ended: Ended
@@ -168,6 +185,7 @@ class TimePassed:
 
 Fact = (
     FunctionDefined
+    | FunctionRolledOver
     | AppStopped
     | InputsArrived
     | DemandCounted
@@ -184,6 +202,7 @@ Fact = (
     | ContainerBeat
     | ContainerBrokeDown
     | ContainerUnwanted
+    | ContainerSpared
     | ContainerEnded
     | ContainerSettled
     | TimePassed

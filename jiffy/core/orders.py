@@ -76,10 +76,17 @@ class CountDemand:
 
 
 @dataclass(frozen=True, slots=True)
+class CallContainers:
+    """Have the containers of a function that wait look for inputs: some came up of which nobody tells."""
+
+    function_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Fence:
     """Have nothing to do with a worker any more, unless it introduces itself again."""
 
     worker_id: str
 
 
-Order = Launch | Retire | Stop | Settle | FailWaiting | TimeOut | Explain | CountDemand | Fence
+Order = Launch | Retire | Stop | Settle | FailWaiting | TimeOut | Explain | CountDemand | CallContainers | Fence

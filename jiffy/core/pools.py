@@ -150,6 +150,12 @@ class Pool:
         hanging = sum(container.hangs(now) for container in self.quiet.values())
         return Supply(ready=self.ready - hanging, starting=self.starting, ending=self.ending + hanging)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether more waits than its containers can take, and it may have no more of them."""
+        limits = self.settings.limits
+        return bool(self.demand.waiting) and self.ready + self.starting >= limits.maximum
+
     def short_since(self, now: float) -> float:
         """When a container was refused first that is still wanted; now if none was."""
         return now if self.refused_since is None else self.refused_since

@@ -58,6 +58,7 @@ class Scheduler:
         self._now = 0.0
         self._steps: dict[type, Callable[..., None]] = {
             facts.FunctionDefined: self._define,
+            facts.FunctionRolledOver: self._roll_over,
             facts.AppStopped: self._stop_app,
             facts.InputsArrived: self._note_arrivals,
             facts.DemandCounted: self._weigh,
@@ -74,6 +75,7 @@ class Scheduler:
             facts.ContainerBeat: self._note_beat,
             facts.ContainerBrokeDown: self._note_breakdown,
             facts.ContainerUnwanted: self._dismiss,
+            facts.ContainerSpared: self._dismiss_gently,
             facts.ContainerEnded: self._note_end,
             facts.ContainerSettled: self._bury,
             facts.TimePassed: self._ring,
@@ -98,6 +100,10 @@ class Scheduler:
         """One that has not ended."""
         container = self._containers.get(task_id)
         return None if container is None or container.ended else container
+
+    def find_unsettled(self, task_id: str) -> Container | None:
+        """Also one that has ended, until that is recorded."""
+        return self._containers.get(task_id)
 
     def containers(self) -> Collection[Container]:
         """All whose end is not recorded."""
@@ -134,6 +140,14 @@ class Scheduler:
             pool = self._pools[fact.function_id] = Pool(fact.function_id, fact.app_id, fact.settings, wish)
         pool.settings, pool.wish = fact.settings, wish
 
+    def _roll_over(self, fact: facts.FunctionRolledOver) -> None:
+        if (pool := self._pools.get(fact.function_id)) is None:
+            return
+        for container in list(pool.containers.values()):
+            if not container.stopping:
+                self._let_finish(container, "its function is defined anew")
+        self._count(pool)
+
     def _stop_app(self, fact: facts.AppStopped) -> None:
         for container in self.containers_of(fact.app_id):
             self._end(container, fact.reason)
@@ -145,7 +159,8 @@ class Scheduler:
     def _forget_if_over(self, pool: Pool) -> None:
         if pool.closed and not pool.containers:
             del self._pools[pool.function_id]
-            self._alarms.cancel(("recount", pool.function_id))
+            for kind in ("recount", "again"):
+                self._alarms.cancel((kind, pool.function_id))
 
     def _note_arrivals(self, fact: facts.InputsArrived) -> None:
         pool = self._pools[fact.function_id]
@@ -172,6 +187,8 @@ class Scheduler:
         if pool.stale:
             pool.stale = False
             self._count(pool)
+        if fact.later is not None:
+            self._alarms.set(("again", pool.function_id), self._now + fact.later)
         if self._now < pool.not_before:
             self._alarms.set(("recount", pool.function_id), pool.not_before)
             return
@@ -364,6 +381,11 @@ class Scheduler:
         if (container := self.find_container(fact.task_id)) is not None:
             self._end(container, fact.reason)
 
+    def _dismiss_gently(self, fact: facts.ContainerSpared) -> None:
+        container = self.find_container(fact.task_id)
+        if container is not None and not container.stopping:
+            self._let_finish(container, fact.reason)
+
     def _spare(self, fact: facts.ContainerRested) -> None:
         container = self.find_container(fact.task_id)
         if container is None or not container.is_idle:
@@ -383,12 +405,12 @@ class Scheduler:
             grace = STOP_GRACE if container.ready else 0.0
             self._orders.append(orders.Stop(container.task_id, container.worker_id, reason, grace))
 
-    def _let_finish(self, container: Container) -> None:
+    def _let_finish(self, container: Container, reason: str) -> None:
         """One that works ends when it asks for more."""
         if container.running:
             self._pools[container.function_id].note_finishing(container)
         else:
-            self._end(container, "its worker is leaving")
+            self._end(container, reason)
 
     def _retire(self, container: Container, reason: str) -> None:
         self._pools[container.function_id].note_stopping(container)
@@ -472,7 +494,7 @@ class Scheduler:
         self.placement.remove(room.worker_id)
         for container in self._containers_on(room.worker_id):
             if not container.stopping:
-                self._let_finish(container)
+                self._let_finish(container, "its worker is leaving")
                 self._count(self._pools[container.function_id])
 
     def _miss(self, fact: facts.WorkerDisconnected) -> None:
@@ -508,6 +530,9 @@ class Scheduler:
     def _ring(self, fact: facts.TimePassed) -> None:
         for kind, key in self._alarms.due(self._now):
             match kind:
+                case "again":
+                    self._orders.append(orders.CallContainers(key))
+                    self._count(self._pools[key])
                 case "recount":
                     self._count(self._pools[key])
                 case "hold":

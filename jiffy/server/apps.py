@@ -15,6 +15,7 @@ from jiffy.errors import JiffyError, NotFoundError
 from jiffy.server.bells import Bells
 from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller
+from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.scheduler import Scheduler
 from jiffy.store.stores import Stores
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 HEARTBEAT_GRACE: Final = 60.0
 WATCH_SECONDS: Final = 5.0
+_ATTENDED: Final = (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING)
 
 
 class Apps:
@@ -34,7 +36,8 @@ class Apps:
 
     async def app_create(self, request: api_pb2.AppCreateRequest, caller: Caller) -> api_pb2.AppCreateResponse:
         app_id = caller.new_id("ap")
-        await self._stores.apps.add(app_id, request.description, request.app_state)
+        environment = request.environment_name or DEFAULT_ENVIRONMENT
+        await self._stores.apps.add(app_id, request.description, request.app_state, environment, dict(request.tags))
         failpoints.reach("app-created")
         return api_pb2.AppCreateResponse(app_id=app_id, app_page_url=caller.url(f"/apps/{app_id}"))
 
@@ -45,20 +48,11 @@ class Apps:
         await self._stores.apps.beat(request.app_id)
         return Empty()
 
-    async def app_publish(self, request: api_pb2.AppPublishRequest, caller: Caller) -> api_pb2.AppPublishResponse:
-        await self._stores.apps.get(request.app_id)
-        await self._stores.apps.publish(
-            request.app_id, request.app_state, dict(request.function_ids), dict(request.class_ids)
-        )
-        for function_id in sorted(request.function_ids.values()):
-            await self._scheduler.add_demand(function_id, 0)
-        return api_pb2.AppPublishResponse(url=caller.url(f"/apps/{request.app_id}"), deployed_at=time.time())
-
     async def app_client_disconnect(self, request: api_pb2.AppClientDisconnectRequest, caller: Caller) -> Empty:
         app = await self._stores.apps.get(request.app_id)
         if app.state == api_pb2.APP_STATE_DETACHED:
             await self._stores.apps.set_state(app.app_id, api_pb2.APP_STATE_DETACHED_DISCONNECTED)
-        else:
+        elif app.state != api_pb2.APP_STATE_DEPLOYED:
             await self._stop(app.app_id, "its client disconnected")
         return Empty()
 
@@ -81,7 +75,7 @@ class Apps:
     async def _stop_abandoned(self) -> None:
         for app in await self._stores.apps.live():
             silence = time.time() - max(app.heartbeat_at, self._started_at)
-            if app.state == api_pb2.APP_STATE_EPHEMERAL and silence > HEARTBEAT_GRACE:
+            if app.state in _ATTENDED and silence > HEARTBEAT_GRACE:
                 await self._stop(app.app_id, f"its client sent no heartbeat for {silence:.0f} s")
             elif app.state == api_pb2.APP_STATE_DETACHED_DISCONNECTED and await self._is_idle(app.app_id):
                 await self._stop(app.app_id, "its work is done")

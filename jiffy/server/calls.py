@@ -15,6 +15,7 @@ from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
 from jiffy.server.entries import entry_id, read_entry_id
 from jiffy.server.input_tokens import make_input_token, read_input_token
+from jiffy.server.known_functions import read_function
 from jiffy.store.calls import Call, Output
 from jiffy.store.stores import Stores
 
@@ -39,9 +40,16 @@ class Calls:
         function = await self._stores.functions.get(request.function_id)
         if (await self._stores.apps.get(function.app_id)).stopped_at is not None:
             raise ConflictError(f"function {function.name} cannot be called", why="its app was stopped")
-        definition = api_pb2.Function.FromString(function.definition or b"")
+        definition = (await read_function(self._stores.functions, function.function_id)).definition
         call_id = caller.new_id("fc")
-        call = Call(call_id, function.function_id, function.app_id, request.function_call_invocation_type, None)
+        call = Call(
+            call_id,
+            function.function_id,
+            function.app_id,
+            request.function_call_invocation_type,
+            None,
+            parent_input_id=request.parent_input_id,
+        )
         identifiers = await self._stores.calls.add(call, _bodies(request.pipelined_inputs))
         failpoints.reach("input-accepted")
         if identifiers:

@@ -7,6 +7,7 @@ from typing import Final, cast
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
+from jiffy.core.attempts import Backoff
 from jiffy.core.facts import ContainerBeat
 from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
@@ -16,6 +17,12 @@ from jiffy.store.stores import Stores
 
 HEARTBEAT_HOLD: Final = 14.0
 """Seconds to hold a heartbeat open, so that a cancellation is heard at once; the client allows 15."""
+
+_FAILURES: Final = (
+    api_pb2.GenericResult.GENERIC_STATUS_FAILURE,
+    api_pb2.GenericResult.GENERIC_STATUS_INTERNAL_FAILURE,
+    api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
+)
 
 
 class Containers:
@@ -47,15 +54,18 @@ class Containers:
         self, request: api_pb2.FunctionGetInputsRequest, caller: Caller
     ) -> api_pb2.FunctionGetInputsResponse:
         limit = max(1, request.batch_max_size)
+        linger = request.batch_linger_ms / 1000 if limit > 1 else 0.0
         key = caller.new_id("ck")
-        inputs = await self._scheduler.take_inputs(caller.require_task(), limit, key)
+        inputs = await self._scheduler.take_inputs(caller.require_task(), limit, key, linger)
         if inputs is None:
             return api_pb2.FunctionGetInputsResponse(inputs=[api_pb2.FunctionGetInputsItem(kill_switch=True)])
         return api_pb2.FunctionGetInputsResponse(inputs=[await self._offer(entry) for entry in inputs])
 
     async def function_put_outputs(self, request: api_pb2.FunctionPutOutputsRequest, caller: Caller) -> Empty:
         task_id = caller.require_task()
-        results = [await self._result(item, task_id) for item in request.outputs]
+        function = self._scheduler.peek_function(task_id)
+        backoff = None if function is None else function.backoff
+        results = [await self._result(item, task_id, backoff) for item in request.outputs]
         seconds = [item.output_created_at - item.input_started_at for item in request.outputs]
         await self._scheduler.record_outputs(task_id, results, max(0.0, sum(seconds) / (len(seconds) or 1)))
         return Empty()
@@ -77,7 +87,7 @@ class Containers:
             function_map_idx=entry.number,
         )
 
-    async def _result(self, item: api_pb2.FunctionPutOutputsItem, task_id: str) -> Result:
+    async def _result(self, item: api_pb2.FunctionPutOutputsItem, task_id: str, backoff: Backoff | None) -> Result:
         stored = await self._stores.calls.get_input(item.input_id)
         output = api_pb2.FunctionGetOutputsItem(
             result=item.result,
@@ -89,4 +99,5 @@ class Containers:
             output_created_at=item.output_created_at,
             retry_count=item.retry_count,
         )
-        return Result(item.input_id, item.retry_count, output.SerializeToString())
+        has_failed = item.result.status in _FAILURES
+        return Result(item.input_id, item.retry_count, output.SerializeToString(), backoff if has_failed else None)

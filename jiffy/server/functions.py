@@ -1,24 +1,31 @@
-"""Functions of the API: defined by a program, with the handle by which clients and containers know them."""
+"""Functions of the API: defined by a program, looked up by name, with the handle by which clients and containers know
+them."""
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import time
+from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from modal_proto import api_pb2
 
-from jiffy.errors import InvalidError, UnsupportedError
+from jiffy.errors import InvalidError, NotFoundError, UnsupportedError
 from jiffy.server.caller import Caller
+from jiffy.server.environments import DEFAULT_ENVIRONMENT
+from jiffy.server.handles import locate_handle, make_handle
+from jiffy.server.known_functions import apply_options
 from jiffy.server.scheduler import Scheduler
-from jiffy.store.functions import StoredFunction
+from jiffy.server.schedules import next_firing
+from jiffy.store.apps import App, Version
+from jiffy.store.functions import StoredDefinition, StoredFunction
 from jiffy.store.stores import Stores
 
-_UNSUPPORTED = {
+_UNSUPPORTED: Final = {
     "volume_mounts": "volumes",
     "shared_volume_mounts": "network file systems",
     "cloud_bucket_mounts": "cloud bucket mounts",
-    "method_definitions": "classes",
 }
 
 
@@ -27,81 +34,211 @@ class Functions:
         self._stores = stores
         self._scheduler = scheduler
 
+    # Defining
+
     async def function_precreate(
         self, request: api_pb2.FunctionPrecreateRequest, caller: Caller
     ) -> api_pb2.FunctionPrecreateResponse:
         await self._stores.apps.get(request.app_id)
         function_id = request.existing_function_id or caller.new_id("fu")
-        handle = _handle(request, function_id, request.app_id)
-        await self._stores.functions.put(
-            StoredFunction(
-                function_id, request.app_id, request.function_name, handle.SerializeToString(), definition=None
-            )
+        handle = make_handle(request, function_id, request.app_id, "")
+        await self._stores.functions.add(
+            StoredFunction(function_id, request.app_id, request.function_name, handle.SerializeToString(), None)
         )
         return api_pb2.FunctionPrecreateResponse(function_id=function_id, handle_metadata=handle)
 
     async def function_create(
         self, request: api_pb2.FunctionCreateRequest, caller: Caller
     ) -> api_pb2.FunctionCreateResponse:
+        """Keep the definition. A function that has one already follows it when the app is published."""
         await self._stores.apps.get(request.app_id)
         definition = _definition(request)
         _refuse_unsupported(definition)
         function_id = request.existing_function_id or caller.new_id("fu")
-        handle = _handle(definition, function_id, request.app_id)
-        await self._stores.functions.put(
-            StoredFunction(
-                function_id,
-                request.app_id,
-                definition.function_name,
-                handle.SerializeToString(),
-                definition.SerializeToString(),
-            )
+        body = definition.SerializeToString(deterministic=True)
+        definition_id = f"de-{hashlib.sha256(function_id.encode() + body).hexdigest()[:22]}"
+        handle = make_handle(definition, function_id, request.app_id, definition_id)
+        encoded = handle.SerializeToString()
+        is_first = await self._stores.functions.define(
+            StoredFunction(function_id, request.app_id, definition.function_name, encoded, None),
+            StoredDefinition(definition_id, function_id, encoded, body),
         )
-        await self._scheduler.redefine(function_id)
+        if is_first:
+            await self._scheduler.redefine(function_id)
         return api_pb2.FunctionCreateResponse(
             function_id=function_id,
             function=definition,
             function_data=_function_data(request, definition),
-            handle_metadata=handle,
+            handle_metadata=locate_handle(handle, caller.endpoint_url),
         )
 
+    # Looking up
 
-def _definition(request: api_pb2.FunctionCreateRequest) -> Any:
+    async def function_get(self, request: api_pb2.FunctionGetRequest, caller: Caller) -> api_pb2.FunctionGetResponse:
+        """By the name of its app and its own; of an earlier version of the app as a variant that keeps its definition."""
+        app, version = await self._deployed(request.app_name, request.environment_name, request.app_version)
+        names = app.function_ids if version is None else version.function_ids
+        if (function_id := names.get(request.object_tag)) is None:
+            raise NotFoundError(
+                f"app {request.app_name} has no function {request.object_tag}",
+                why=f"it has {', '.join(sorted(names)) or 'none'}",
+            )
+        if version is not None and version.version != app.version:
+            function_id = await self._pin(function_id, version)
+        stored = await self._stores.functions.get(function_id)
+        return api_pb2.FunctionGetResponse(
+            function_id=function_id, handle_metadata=_located(stored, caller), function=await self._data(stored)
+        )
+
+    async def function_get_by_id(
+        self, request: api_pb2.FunctionGetByIdRequest, caller: Caller
+    ) -> api_pb2.FunctionGetByIdResponse:
+        stored = await self._stores.functions.get(request.function_id)
+        return api_pb2.FunctionGetByIdResponse(
+            handle_metadata=_located(stored, caller), function=await self._data(stored)
+        )
+
+    async def function_bind_params(
+        self, request: api_pb2.FunctionBindParamsRequest, caller: Caller
+    ) -> api_pb2.FunctionBindParamsResponse:
+        """A variant: a function with a pool of its own, the same one for the same parameters and options."""
+        base = await self._stores.functions.get(request.function_id)
+        options = request.function_options.SerializeToString(deterministic=True)
+        key = hashlib.sha256(request.serialized_params + b"\0" + options).hexdigest()
+        function_id = caller.derived_id("fu", base.function_id, base.base_id, key)
+        checked = api_pb2.Function.FromString(base.definition or b"")
+        apply_options(checked, request.function_options)
+        _refuse_unsupported(checked)
+        handle = api_pb2.FunctionHandleMetadata.FromString(base.handle)
+        handle.base_function_id = base.base_id or base.function_id
+        await self._stores.functions.add(
+            StoredFunction(
+                function_id,
+                base.app_id,
+                base.name,
+                handle.SerializeToString(),
+                base.definition if base.base_id else None,
+                base_id=base.base_id or base.function_id,
+                parameters=request.serialized_params,
+                options=options,
+            )
+        )
+        return api_pb2.FunctionBindParamsResponse(
+            bound_function_id=function_id, handle_metadata=locate_handle(handle, caller.endpoint_url)
+        )
+
+    async def class_create(self, request: api_pb2.ClassCreateRequest, caller: Caller) -> api_pb2.ClassCreateResponse:
+        await self._stores.apps.get(request.app_id)
+        class_id = request.existing_class_id or caller.new_id("cs")
+        await self._stores.functions.add_class(class_id, request.app_id)
+        return api_pb2.ClassCreateResponse(class_id=class_id, handle_metadata=api_pb2.ClassHandleMetadata())
+
+    async def class_get(self, request: api_pb2.ClassGetRequest, caller: Caller) -> api_pb2.ClassGetResponse:
+        app, version = await self._deployed(request.app_name, request.environment_name, request.app_version)
+        classes = app.class_ids if version is None else version.class_ids
+        if (class_id := classes.get(request.object_tag)) is None:
+            raise NotFoundError(
+                f"app {request.app_name} has no class {request.object_tag}",
+                why=f"it has {', '.join(sorted(classes)) or 'none'}",
+            )
+        return api_pb2.ClassGetResponse(class_id=class_id, handle_metadata=api_pb2.ClassHandleMetadata())
+
+    # Scaling
+
+    async def function_update_scheduling_params(
+        self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, caller: Caller
+    ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
+        """Until the function is defined anew."""
+        stored = await self._stores.functions.get(request.function_id)
+        scaling = {**stored.scaling, **{field.name: value for field, value in request.settings.ListFields()}}
+        if not request.HasField("settings"):
+            scaling["min_containers"] = request.warm_pool_size_override
+        if 0 < scaling.get("max_containers", 0) < scaling.get("min_containers", 0):
+            raise InvalidError("min_containers cannot be more than max_containers")
+        await self._stores.functions.scale(stored.function_id, scaling)
+        await self._scheduler.redefine(stored.function_id)
+        await self._scheduler.add_demand(stored.function_id, 0)
+        known = await self._scheduler.function(stored.function_id)
+        return api_pb2.FunctionUpdateSchedulingParamsResponse(current_settings=known.definition.autoscaler_settings)
+
+    async def function_get_current_stats(
+        self, request: api_pb2.FunctionGetCurrentStatsRequest, caller: Caller
+    ) -> api_pb2.FunctionStats:
+        function_id = request.function_id
+        await self._stores.functions.get(function_id)
+        waiting, running = await self._stores.calls.count_inputs(function_id)
+        return api_pb2.FunctionStats(
+            backlog=waiting,
+            num_total_tasks=self._scheduler.count_containers(function_id),
+            num_running_inputs=running,
+        )
+
+    async def function_get_dynamic_concurrency(
+        self, request: api_pb2.FunctionGetDynamicConcurrencyRequest, caller: Caller
+    ) -> api_pb2.FunctionGetDynamicConcurrencyResponse:
+        """A container takes more than its target while more waits than the containers that there may be can take."""
+        function = await self._scheduler.function(self._scheduler.find_container(caller.require_task()).function_id)
+        is_short = self._scheduler.is_short(function.function_id)
+        concurrency = request.max_concurrency if is_short else request.target_concurrency
+        return api_pb2.FunctionGetDynamicConcurrencyResponse(concurrency=max(1, concurrency))
+
+    async def _deployed(self, name: str, environment: str, version: int) -> tuple[App, Version | None]:
+        environment = environment or DEFAULT_ENVIRONMENT
+        app = await self._stores.apps.find(environment, name)
+        if app is None:
+            raise NotFoundError(
+                f"no app is deployed as {name} in environment {environment}", hint="`modal deploy` puts one there"
+            )
+        if not version:
+            return app, None
+        for each in await self._stores.apps.versions(app.app_id):
+            if each.version == version:
+                return app, each
+        raise NotFoundError(f"app {name} has no version {version}", why=f"its newest is {app.version}")
+
+    async def _pin(self, function_id: str, version: Version) -> str:
+        """A variant that keeps the definition of an earlier version."""
+        definition = await self._stores.functions.definition(version.definition_ids[function_id])
+        pinned = f"fu-{hashlib.sha256(definition.definition_id.encode()).hexdigest()[:22]}"
+        stored = await self._stores.functions.get(function_id)
+        await self._stores.functions.add(
+            StoredFunction(
+                pinned, stored.app_id, stored.name, definition.handle, definition.definition, base_id=function_id
+            )
+        )
+        return pinned
+
+    async def _data(self, stored: StoredFunction) -> api_pb2.FunctionData:
+        known = await self._scheduler.function(stored.function_id)
+        return _function_data(api_pb2.FunctionCreateRequest(), known.definition)
+
+
+def _located(stored: StoredFunction, caller: Caller) -> api_pb2.FunctionHandleMetadata:
+    return locate_handle(api_pb2.FunctionHandleMetadata.FromString(stored.handle), caller.endpoint_url)
+
+
+def _definition(request: api_pb2.FunctionCreateRequest) -> api_pb2.Function:
     """Newer clients may send FunctionData, whose ranked functions differ by GPU only; the first is wanted most."""
+    definition = api_pb2.Function()
     if request.HasField("function"):
-        return request.function
-    if request.function_data.ranked_functions:
-        return request.function_data.ranked_functions[0].function
-    raise InvalidError("a function without a definition", hint="send `function` or `function_data`")
+        definition.CopyFrom(request.function)
+    elif request.function_data.ranked_functions:
+        definition.CopyFrom(request.function_data.ranked_functions[0].function)
+    else:
+        raise InvalidError("a function without a definition", hint="send `function` or `function_data`")
+    if request.HasField("schedule"):
+        definition.schedule.CopyFrom(request.schedule)
+    return definition
 
 
-def _refuse_unsupported(definition: Any) -> None:
+def _refuse_unsupported(definition: api_pb2.Function) -> None:
     if definition.resources.gpu_config.count or definition.resources.gpu_config.gpu_type:
         raise UnsupportedError(f"{definition.function_name} asks for a GPU", why="this server has none to give")
     for field, name in _UNSUPPORTED.items():
         if getattr(definition, field):
             raise UnsupportedError(f"{definition.function_name} uses {name}", why="this version of jiffy has none yet")
-    if definition.webhook_config.type:
-        raise UnsupportedError(
-            f"{definition.function_name} is a web endpoint", why="this version of jiffy serves none yet"
-        )
-
-
-def _handle(source: Any, function_id: str, app_id: str) -> api_pb2.FunctionHandleMetadata:
-    """What others need to call a function; `source` is a Function or a FunctionPrecreateRequest."""
-    handle = api_pb2.FunctionHandleMetadata(
-        function_name=source.function_name,
-        function_type=source.function_type,
-        function_schema=source.function_schema,
-        definition_id=f"de-{function_id}",
-        app_id=app_id,
-        supported_input_formats=source.supported_input_formats,
-        supported_output_formats=source.supported_output_formats,
-    )
-    if isinstance(source, api_pb2.Function):
-        handle.is_method = source.is_method
-        handle.class_parameter_info.CopyFrom(source.class_parameter_info)
-    return handle
+    if definition.HasField("schedule"):
+        next_firing(definition.schedule, time.time())
 
 
 def _function_data(request: api_pb2.FunctionCreateRequest, definition: Any) -> api_pb2.FunctionData:

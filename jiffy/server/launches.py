@@ -9,11 +9,11 @@ from modal_proto import api_pb2
 from jiffy.core.actions import LaunchContainer, Resources
 from jiffy.errors import NotFoundError, UnsupportedError
 from jiffy.server.derivations import Derivations
-from jiffy.server.environments import DEFAULT_ENVIRONMENT
+from jiffy.server.known_functions import KnownFunction
 from jiffy.server.layers import without_repeats
+from jiffy.server.layouts import make_layout
 from jiffy.server.packs import Packs
 from jiffy.server.profiles import Profiles, Start
-from jiffy.server.settings import KnownFunction
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.mounts import CLIENT_REFERENCE
 from jiffy.store.stores import Stores
@@ -42,7 +42,7 @@ class Launches:
             layers=tuple([await self._derivations.erofs_image(layer) for layer in layers]),
             argv=(*content.entrypoint, "python", "-m", "modal._container_entrypoint"),
             environment={
-                **self._environment(function, task_id, content),
+                **self._environment(function, task_id, content, arguments.environment_name),
                 **await self.secrets(function.definition),
             },
             working_directory=content.working_directory or _HOME,
@@ -98,7 +98,9 @@ class Launches:
         client = [content for content in contents if content.startswith(CLIENT_REFERENCE)]
         return client, tuple(content for content in contents if not content.startswith(CLIENT_REFERENCE))
 
-    def _environment(self, function: KnownFunction, task_id: str, content: ImageContent) -> dict[str, str]:
+    def _environment(
+        self, function: KnownFunction, task_id: str, content: ImageContent, environment: str
+    ) -> dict[str, str]:
         return {
             "PATH": _PATH,
             "HOME": _HOME,
@@ -109,34 +111,28 @@ class Launches:
             "MODAL_IS_REMOTE": "1",
             "MODAL_TASK_ID": task_id,
             "MODAL_IMAGE_ID": function.definition.image_id,
-            "MODAL_ENVIRONMENT": DEFAULT_ENVIRONMENT,
+            "MODAL_ENVIRONMENT": environment,
             "MODAL_CLOUD_PROVIDER": "jiffy",
             "MODAL_REGION": "local",
             "MODAL_CONTAINER_ARGUMENTS_PATH": _ARGUMENTS,
         }
 
     async def _arguments(self, function: KnownFunction, task_id: str) -> api_pb2.ContainerArguments:
+        app = await self._stores.apps.get(function.app_id)
+        dependencies = [function.base_id, *(each.object_id for each in function.definition.object_dependencies)]
+        layout = await make_layout(self._stores.functions, app, dependencies)
+        name = function.definition.function_name
+        if layout.function_ids.get(name) != function.base_id:
+            layout.function_ids[name] = function.base_id
         return api_pb2.ContainerArguments(
             task_id=task_id,
             function_id=function.function_id,
             app_id=function.app_id,
             function_def=function.definition,
-            environment_name=DEFAULT_ENVIRONMENT,
-            app_layout=await self._layout(function),
+            serialized_params=function.parameters,
+            environment_name=app.environment,
+            app_layout=layout,
         )
-
-    async def _layout(self, function: KnownFunction) -> api_pb2.AppLayout:
-        """Every function of the app, and every object that this one depends on: the entrypoint misses none."""
-        app = await self._stores.apps.get(function.app_id)
-        layout = api_pb2.AppLayout(function_ids=app.function_ids, class_ids=app.class_ids)
-        for function_id in app.function_ids.values():
-            stored = await self._stores.functions.get(function_id)
-            handle = api_pb2.FunctionHandleMetadata.FromString(stored.handle)
-            layout.objects.add(object_id=function_id, function_handle_metadata=handle)
-        for dependency in function.definition.object_dependencies:
-            if dependency.object_id not in app.function_ids.values():
-                layout.objects.add(object_id=dependency.object_id)
-        return layout
 
 
 def _ignore(line: str) -> None:

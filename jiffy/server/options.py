@@ -24,7 +24,7 @@ class ServerOptions:
     database, empty for a file in the data directory; it may hold a password, and is passed on by the environment. `gate`
     is the address, HOST:PORT, where workers from elsewhere join; empty for nowhere. `shared` is the folder with what
     all servers of the store share; empty for a server that is alone. `fleet` is a file that describes machines which the
-    server may start; empty for none."""
+    server may start; empty for none. `keep_outputs`: days that the outputs of a call are kept."""
 
     mirror: str = ""
     offers: tuple[str, ...] = ()
@@ -34,6 +34,11 @@ class ServerOptions:
     gate: str = ""
     shared: str = ""
     fleet: str = ""
+    keep_outputs: float = 7.0
+
+    @property
+    def output_seconds(self) -> float:
+        return self.keep_outputs * 24 * 3600
 
     def arguments(self) -> tuple[str, ...]:
         """As server_options reads them; without what `environment` has."""
@@ -41,7 +46,8 @@ class ServerOptions:
         pairs = [f"{host}={address}" for host, address in self.registry_mirrors.items()]
         mirrors = [word for pair in pairs for word in ("--registry-mirror", pair)]
         places = ("--mirror", self.mirror, "--python-builds", self.python_builds, "--gate", self.gate)
-        return (*places, "--shared", self.shared, "--fleet", self.fleet, *offers, *mirrors)
+        kept = ("--keep-outputs", str(self.keep_outputs))
+        return (*places, "--shared", self.shared, "--fleet", self.fleet, *kept, *offers, *mirrors)
 
     def environment(self) -> dict[str, str]:
         """What arguments would show to everybody on this host."""
@@ -49,8 +55,8 @@ class ServerOptions:
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --mirror, --offer, --registry-mirror, --python-builds, --store, --gate, --shared and --fleet, given to the
-    command as `options: ServerOptions`."""
+    """Adds --mirror, --offer, --registry-mirror, --python-builds, --store, --gate, --shared, --fleet and
+    --keep-outputs, given to the command as `options: ServerOptions`."""
 
     @functools.wraps(command)
     def run(
@@ -63,9 +69,12 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         gate: str,
         shared: str,
         fleet: str,
+        keep_outputs: float,
         **others: Any,
     ) -> Any:
-        options = ServerOptions(mirror, offers, registry_mirrors, python_builds, store, gate, shared, fleet)
+        options = ServerOptions(
+            mirror, offers, registry_mirrors, python_builds, store, gate, shared, fleet, keep_outputs
+        )
         return command(*arguments, options=options, **others)
 
     mirror = click.option(
@@ -117,8 +126,17 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FILE",
         help="Machines that the server starts when there is no room, and ends when they are idle: see docs/FLEET.md.",
     )
+    keep_outputs = click.option(
+        "--keep-outputs",
+        default=7.0,
+        type=click.FloatRange(min=0, min_open=True),
+        envvar="JIFFY_KEEP_OUTPUTS",
+        metavar="DAYS",
+        show_default=True,
+        help="How long the outputs of calls are kept.",
+    )
     taking: Callable[..., Any] = run
-    for option in (fleet, shared, gate, store_option, pythons, registries, offer, mirror):
+    for option in (keep_outputs, fleet, shared, gate, store_option, pythons, registries, offer, mirror):
         taking = option(taking)
     return taking
 

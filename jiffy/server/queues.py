@@ -18,13 +18,15 @@ _REMEMBERED: Final = 64
 @dataclass(frozen=True, slots=True)
 class Asking:
     """A container that asks for inputs of its function, at most `limit`. The same `key` asks again for the same inputs.
-    `rested` is called each time that it has waited for `window` seconds."""
+    `rested` is called each time that it has waited for `window` seconds. When there are fewer inputs than that, more are
+    waited for, for `linger` seconds."""
 
     task_id: str
     function_id: str
     limit: int
     key: str
     window: float
+    linger: float
     rested: Callable[[], None]
     is_stopping: Callable[[], bool]
 
@@ -79,6 +81,8 @@ class Queues:
         container.turns.append(turn)
         try:
             inputs = await self._wait_in_line(asking, container, turn)
+            if inputs and asking.linger and asking.key not in container.answered:
+                await self._linger(asking, inputs, turn)
         finally:
             container.turns.remove(turn)
         if inputs:
@@ -111,6 +115,27 @@ class Queues:
             if owes_a_look:
                 line.call(1)
         return None
+
+    async def _linger(self, asking: Asking, inputs: list[Input], turn: asyncio.Event) -> None:
+        """Add what comes until there are as many as were asked for."""
+        line = self._line(asking.function_id)
+        deadline = asyncio.get_running_loop().time() + asking.linger
+        while len(inputs) < asking.limit and not asking.is_stopping():
+            turn.clear()
+            ticket = line.join(turn.set)
+            has_looked = False
+            try:
+                rest = asking.limit - len(inputs)
+                more = await self._calls.claim(asking.function_id, asking.task_id, rest, asking.key, besides=True)
+                inputs += more
+                if more:
+                    continue
+                seconds = deadline - asyncio.get_running_loop().time()
+                has_looked = await _wait(turn, seconds) and not asking.is_stopping()
+            finally:
+                line.leave(ticket, has_looked=has_looked)
+            if not has_looked:
+                return
 
     def _line(self, function_id: str) -> Line:
         if (line := self._lines.get(function_id)) is None:

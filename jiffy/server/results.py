@@ -7,11 +7,12 @@ import time
 from modal_proto import api_pb2
 
 from jiffy.core.aftermath import Fail
+from jiffy.core.attempts import Backoff
 from jiffy.store.calls import Input, Result
 
 
-def make_result(entry: Input, result: api_pb2.GenericResult) -> Result:
-    """Wrap a GenericResult as the output of an input's current attempt."""
+def make_result(entry: Input, result: api_pb2.GenericResult, backoff: Backoff | None = None) -> Result:
+    """Wrap a GenericResult as the output of an input's current attempt. A `backoff` is for one that failed."""
     item = api_pb2.FunctionGetOutputsItem(
         result=result,
         idx=entry.number,
@@ -21,24 +22,24 @@ def make_result(entry: Input, result: api_pb2.GenericResult) -> Result:
         output_created_at=time.time(),
         retry_count=entry.retry_count,
     )
-    return Result(entry.input_id, entry.retry_count, item.SerializeToString())
+    return Result(entry.input_id, entry.retry_count, item.SerializeToString(), backoff)
 
 
-def make_failure(entry: Input, failure: Fail) -> Result:
+def make_failure(entry: Input, failure: Fail, backoff: Backoff | None) -> Result:
     status = api_pb2.GenericResult.GENERIC_STATUS_FAILURE
     if failure.internal:
         status = api_pb2.GenericResult.GENERIC_STATUS_INTERNAL_FAILURE
     elif failure.timed_out:
         status = api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT
-    return make_result(entry, api_pb2.GenericResult(status=status, exception=failure.message))
+    return make_result(entry, api_pb2.GenericResult(status=status, exception=failure.message), backoff)
 
 
-def make_timeout(entry: Input, seconds: float) -> Result:
+def make_timeout(entry: Input, seconds: float, backoff: Backoff | None) -> Result:
     result = api_pb2.GenericResult(
         status=api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
         exception=f"The input did not finish within its timeout of {seconds:g} s. Raise it with timeout=seconds.",
     )
-    return make_result(entry, result)
+    return make_result(entry, result, backoff)
 
 
 def make_terminated(entry: Input, reason: str) -> Result:

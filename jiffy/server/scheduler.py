@@ -19,6 +19,7 @@ from jiffy import failpoints
 from jiffy.core import facts, orders
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
 from jiffy.core.aftermath import Ended, Requeue, judge_running_input
+from jiffy.core.attempts import Backoff
 from jiffy.core.events import ContainerExited, ExitReason
 from jiffy.core.facts import Fact
 from jiffy.core.orders import Order
@@ -29,9 +30,9 @@ from jiffy.core.sizing import Wanted
 from jiffy.errors import JiffyError, NotFoundError, is_passing
 from jiffy.identifiers import task_id as fresh_task_id
 from jiffy.server.bells import Bells
+from jiffy.server.known_functions import KnownFunction, read_function
 from jiffy.server.queues import Asking, Queues
 from jiffy.server.results import make_failure, make_result, make_terminated, make_timeout
-from jiffy.server.settings import KnownFunction, read_settings
 from jiffy.server.workforce import Connections
 from jiffy.store.calls import Claim, Input, Result
 from jiffy.store.stores import Stores
@@ -77,9 +78,7 @@ class Scheduler:
 
     async def function(self, function_id: str) -> KnownFunction:
         if (known := self._functions.get(function_id)) is None:
-            stored = await self._stores.functions.get(function_id)
-            definition = api_pb2.Function.FromString(stored.definition or b"")
-            known = KnownFunction(function_id, stored.app_id, definition, read_settings(definition))
+            known = await read_function(self._stores.functions, function_id)
             known = self._functions.setdefault(function_id, known)
         if self._core.find_pool(function_id) is None:
             self._define(known)
@@ -94,9 +93,30 @@ class Scheduler:
         return None if container is None else self._functions.get(container.function_id)
 
     async def redefine(self, function_id: str) -> None:
-        """Its next container uses the new definition."""
-        if self._functions.pop(function_id, None) is not None:
-            self._define(await self.function(function_id))
+        """Its next container uses the new definition, and so do those of its variants."""
+        for each in self._family(function_id):
+            del self._functions[each]
+            self._define(await self.function(each))
+
+    async def roll_over(self, function_id: str) -> None:
+        """Have the containers that there are finish what they run, and new ones take what comes."""
+        for each in self._family(function_id):
+            self.tell(facts.FunctionRolledOver(each))
+
+    def _family(self, function_id: str) -> list[str]:
+        """A function and its variants, as far as they are in use."""
+        known = self._functions.values()
+        return [each.function_id for each in known if function_id in (each.function_id, each.base_id)]
+
+    def count_containers(self, function_id: str) -> int:
+        """That live or are on their way."""
+        pool = self._core.find_pool(function_id)
+        return 0 if pool is None else pool.ready + pool.starting
+
+    def is_short(self, function_id: str) -> bool:
+        """Whether more waits than its containers can take, and it may have no more of them."""
+        pool = self._core.find_pool(function_id)
+        return pool is not None and pool.is_full
 
     def find_container(self, task_id: str) -> Container:
         if (container := self._core.find_container(task_id)) is None:
@@ -109,8 +129,9 @@ class Scheduler:
     def containers_of(self, app_id: str) -> list[Container]:
         return self._core.containers_of(app_id)
 
-    async def take_inputs(self, task_id: str, limit: int, key: str) -> list[Input] | None:
-        """Inputs for a container, when there are some; None when it should end."""
+    async def take_inputs(self, task_id: str, limit: int, key: str, linger: float = 0.0) -> list[Input] | None:
+        """Inputs for a container, when there are some; None when it should end. Fewer than `limit` only when no more have
+        come within `linger` seconds."""
         container = self.find_container(task_id)
         function = await self.function(container.function_id)
         if not container.ready:
@@ -122,6 +143,7 @@ class Scheduler:
             limit=limit,
             key=key,
             window=function.settings.scaledown_window,
+            linger=linger,
             rested=lambda: self.tell(facts.ContainerRested(task_id)),
             is_stopping=lambda: container.stopping,
         )
@@ -138,6 +160,8 @@ class Scheduler:
         failpoints.reach("output-recorded")
         self._ring(changed)
         self.tell(facts.InputsEnded(task_id, tuple(result.input_id for result in results), seconds))
+        if any(result.backoff is not None for result in results) and (function := self.peek_function(task_id)):
+            await self.add_demand(function.function_id, 0)
         if task_id not in self._gave_output and self._core.find_container(task_id) is not None:
             self._gave_output.add(task_id)
             await self._stores.tasks.mark(task_id, "first_output_at")
@@ -147,7 +171,9 @@ class Scheduler:
         container = self.find_container(task_id)
         self.tell(facts.ContainerBrokeDown(task_id))
         waiting = await self._stores.calls.pending(container.function_id)
-        self._ring(await self._stores.calls.fail_pending([make_result(entry, result) for entry in waiting]))
+        backoff = (await self.function(container.function_id)).backoff
+        self._ring(await self._stores.calls.fail_pending([make_result(entry, result, backoff) for entry in waiting]))
+        self.tell(facts.InputsArrived(container.function_id, 0))
 
     async def stop_app(self, app_id: str, reason: str) -> None:
         """End an app's work: unfinished inputs are recorded as terminated, containers end."""
@@ -188,6 +214,11 @@ class Scheduler:
             else:
                 self._cancelled[entry.task_id].append(entry.input_id)
                 self._bells.ring(entry.task_id)
+
+    def stop_container(self, task_id: str, reason: str, *, graceful: bool) -> None:
+        """What it runs goes to others; with `graceful` it finishes that first."""
+        fact = facts.ContainerSpared if graceful else facts.ContainerUnwanted
+        self.tell(fact(task_id, reason))
 
     def take_cancelled(self, task_id: str) -> list[str]:
         """Inputs that a container should give up, each told once."""
@@ -233,6 +264,8 @@ class Scheduler:
                     self._queues.call_all(self.find_container(order.task_id).function_id)
                 case orders.Stop():
                     self._spawn(self._stop(order))
+                case orders.CallContainers():
+                    self._queues.call_all(order.function_id)
                 case orders.Fence():
                     self._connections.fence(order.worker_id)
                 case _:
@@ -260,13 +293,19 @@ class Scheduler:
             case orders.Settle():
                 await self._settle(order)
             case orders.FailWaiting():
-                pending = await self._stores.calls.pending(order.function_id)
-                failures = [make_failure(entry, order.failure) for entry in pending]
-                self._ring(await self._stores.calls.fail_pending(failures))
+                await self._fail_waiting(order)
             case orders.TimeOut():
                 await self._time_out(order)
             case orders.Explain():
                 await self._explain(order)
+
+    async def _fail_waiting(self, order: orders.FailWaiting) -> None:
+        pending = await self._stores.calls.pending(order.function_id)
+        backoff = (await self.function(order.function_id)).backoff
+        failures = [make_failure(entry, order.failure, backoff) for entry in pending]
+        self._ring(await self._stores.calls.fail_pending(failures))
+        if backoff is not None:
+            await self.add_demand(order.function_id, 0)
 
     async def _launch(self, order: orders.Launch) -> None:
         try:
@@ -329,15 +368,17 @@ class Scheduler:
         limits = function.settings.limits
         counted = await self._stores.calls.demand(order.function_id, limits.maximum * limits.slots)
         oldest = 0.0 if counted.oldest_at is None else time.time() - counted.oldest_at
-        self.tell(facts.DemandCounted(order.function_id, counted.waiting, counted.running, oldest))
+        later = None if counted.next_at is None else max(0.0, counted.next_at - time.time())
+        self.tell(facts.DemandCounted(order.function_id, counted.waiting, counted.running, oldest, later))
 
     async def _settle(self, order: orders.Settle) -> None:
         """Fail what must fail while the container still holds it, and let go of the rest."""
 
         def judge(entry: Input) -> Result | None:
             verdict = judge_running_input(order.ended, entry.losses + 1)
-            return None if isinstance(verdict, Requeue) else make_failure(entry, verdict)
+            return None if isinstance(verdict, Requeue) else make_failure(entry, verdict, backoff)
 
+        backoff = await self._backoff_of(order.task_id)
         if (job := self._launching.get(order.task_id)) is not None:
             await asyncio.wait([job])
         ended = order.ended
@@ -355,11 +396,17 @@ class Scheduler:
         if settled.app_id:
             self._bells.ring(settled.app_id)
 
+    async def _backoff_of(self, task_id: str) -> Backoff | None:
+        container = self._core.find_unsettled(task_id)
+        return None if container is None else (await self.function(container.function_id)).backoff
+
     async def _time_out(self, order: orders.TimeOut) -> None:
         entry = await self._stores.calls.get_input(order.input_id)
         function = await self.function(entry.function_id)
-        result = make_timeout(entry, function.settings.timeout)
+        result = make_timeout(entry, function.settings.timeout, function.backoff)
         self._ring(await self._stores.calls.finish(order.task_id, [result]))
+        if function.backoff is not None:
+            await self.add_demand(function.function_id, 0)
 
     async def _explain(self, order: orders.Explain) -> None:
         function = await self.function(order.function_id)

@@ -35,13 +35,16 @@ from jiffy.server.bridges import Bridges
 from jiffy.server.build_functions import BuildFunctions
 from jiffy.server.builder import Builder
 from jiffy.server.builds import Builds
+from jiffy.server.call_records import CallRecords
 from jiffy.server.calls import Calls
 from jiffy.server.cancellations import Cancellations
 from jiffy.server.certificates import ensure_certificate
 from jiffy.server.collection import Collection
 from jiffy.server.containers import Containers
 from jiffy.server.definitions import Definitions
+from jiffy.server.deployments import Deployments
 from jiffy.server.derivations import Derivations
+from jiffy.server.dicts import Dicts
 from jiffy.server.downloads import Downloads
 from jiffy.server.environments import Environments
 from jiffy.server.exports import Exports
@@ -56,6 +59,7 @@ from jiffy.server.layer_spans import LayerSpans
 from jiffy.server.layers import Layers
 from jiffy.server.listeners import Listeners, publish_address
 from jiffy.server.log_queries import LogQueries
+from jiffy.server.message_queues import MessageQueues
 from jiffy.server.mounts import Mounts
 from jiffy.server.offers import make_offer
 from jiffy.server.options import ServerOptions
@@ -63,12 +67,16 @@ from jiffy.server.packs import Packs
 from jiffy.server.profiles import Profiles
 from jiffy.server.pythons import Pythons
 from jiffy.server.remote_objects import RemoteObjects
+from jiffy.server.retention import Retention
 from jiffy.server.scheduler import Scheduler
+from jiffy.server.schedules import Schedules
 from jiffy.server.secrets import Secrets
 from jiffy.server.service import Service
 from jiffy.server.stage_run import Workshop
 from jiffy.server.standing import Standing, lead_in_turn, stand_alone
 from jiffy.server.steps import Steps
+from jiffy.server.streams import Streams
+from jiffy.server.tasks import Tasks
 from jiffy.server.token_identity import TokenIdentity
 from jiffy.server.tokens import Tokens
 from jiffy.server.worker_events import WorkerEvents
@@ -112,6 +120,8 @@ async def run_server(
         if options.gate:
             await parts.bridges.open_for_gate(data)
         await keep_running(stack, parts.apps.watch_forever())
+        await keep_running(stack, parts.schedules.run_forever())
+        await keep_running(stack, Retention(parts.stores, options.output_seconds).run_forever())
         await keep_running(stack, parts.collection.run_forever())
         if parts.fleet is not None:
             stack.push_async_callback(parts.fleet.close)
@@ -128,6 +138,7 @@ class _Parts:
     stores: Stores
     nouns: list[object]
     apps: Apps
+    schedules: Schedules
     scheduler: Scheduler
     builds: Builds
     packs: Packs
@@ -166,12 +177,20 @@ def _assemble(
     builds = Builds(stores, definitions, builder, build_functions, derivations, bells)
     blobs = Blobs(stores, objects)
     apps = Apps(stores, scheduler, builds, bells)
+    schedules = Schedules(stores, scheduler)
+    streams = Streams(stores, bells)
     nouns: list[object] = [
-        Environments(),
+        Environments(stores.environments),
+        Dicts(stores),
+        MessageQueues(stores, bells),
+        Tasks(stores, scheduler),
         tokens,
         apps,
+        Deployments(stores, scheduler, schedules),
         Functions(stores, scheduler),
         Calls(stores, scheduler, bells),
+        CallRecords(stores),
+        streams,
         Cancellations(stores, scheduler, bells),
         Containers(stores, scheduler, bells),
         Images(stores, definitions, builds, bells),
@@ -215,6 +234,7 @@ def _assemble(
         stores,
         nouns,
         apps,
+        schedules,
         scheduler,
         builds,
         packs,

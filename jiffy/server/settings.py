@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
-
-from modal_proto import api_pb2
 
 from jiffy.core.autoscaler import Limits
 from jiffy.core.placement import Need
@@ -18,23 +15,6 @@ DEFAULT_CPU_MILLIS: Final = 125
 DEFAULT_MEMORY_BYTES: Final = 128 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class KnownFunction:
-    """A function as it is defined now."""
-
-    function_id: str
-    app_id: str
-    definition: api_pb2.Function
-    settings: Settings
-
-    @property
-    def labels(self) -> tuple[frozenset[str], ...]:
-        """Of each set its worker must have one: `region=` and the like, as it says where it may run."""
-        place = self.definition.scheduler_placement
-        asked = {"region": place.regions, "zone": [place._zone] if place._zone else []}
-        return tuple(frozenset(f"{name}={value}" for value in values) for name, values in asked.items() if values)
-
-
 def read_settings(definition: Any) -> Settings:
     """From a Function message. Newer clients send autoscaler_settings, older ones the fields that preceded it."""
     scaler = definition.autoscaler_settings
@@ -44,7 +24,10 @@ def read_settings(definition: Any) -> Settings:
         limits=Limits(
             minimum=scaler.min_containers or definition.warm_pool_size,
             maximum=scaler.max_containers or definition.concurrency_limit or DEFAULT_MAXIMUM,
-            slots=definition.max_concurrent_inputs or 1,
+            slots=definition.target_concurrent_inputs
+            or definition.max_concurrent_inputs
+            or definition.batch_max_size
+            or 1,
             buffer=scaler.buffer_containers,
         ),
         need=Need(

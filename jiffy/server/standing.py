@@ -20,8 +20,10 @@ from jiffy.errors import JiffyError
 from jiffy.files import replace_file
 from jiffy.periodic import keep_running
 from jiffy.server.bells import Bells
+from jiffy.server.call_records import CallRecords
 from jiffy.server.calls import Calls
 from jiffy.server.certificates import ensure_certificate
+from jiffy.server.dicts import Dicts
 from jiffy.server.doorbell import Doorbell
 from jiffy.server.environments import Environments
 from jiffy.server.following import LEASE_SECONDS, await_lead, begin_anew, keep_leading, serve_beside
@@ -29,6 +31,7 @@ from jiffy.server.forwarding import Forwarding
 from jiffy.server.image_names import ImageNames
 from jiffy.server.listeners import Listeners, publish_address
 from jiffy.server.log_queries import LogQueries
+from jiffy.server.message_queues import MessageQueues
 from jiffy.server.options import ServerOptions
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.secrets import Secrets
@@ -103,7 +106,10 @@ async def _follow(
     """Until it is this server's turn."""
     forwarding = Forwarding(data.certificate, listeners.http_port)
     nouns = (
-        Environments(),
+        Environments(stores.environments),
+        Dicts(stores),
+        MessageQueues(stores, doorbell.bells),
+        CallRecords(stores),
         Tokens(data.signing_key),
         Calls(stores, doorbell, doorbell.bells),
         LogQueries(stores, doorbell.bells),

@@ -11,12 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-from jiffy.core.attempts import Attempt, accepts, next_retry
+from jiffy.core.attempts import Attempt, Backoff, accepts, next_retry
 from jiffy.errors import NotFoundError
 from jiffy.identifiers import derived_id
 from jiffy.store.base import Connection, Database, Row
+
+_UNATTENDED: Final = (2, 3)
+"""The wire API's types of calls whose client does not wait, and does not try again itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,8 @@ class Call:
     app_id: str
     invocation_type: int
     cancelled_at: float | None
+    parent_input_id: str = ""
+    created_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +50,7 @@ class Input:
     claim_key: str | None
     finished_at: float | None
     created_at: float
+    available_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +76,13 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A result to record for one attempt at an input."""
+    """A result to record for one attempt at an input. With a `backoff`, it failed: as long as that allows, an input of a
+    call for whose outcome nobody waits is tried again instead."""
 
     input_id: str
     retry_count: int
     body: bytes
+    backoff: Backoff | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +96,13 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """Inputs that wait and that run. `oldest_at`: when the first of those that wait came; None without any."""
+    """Inputs that wait and that run. `oldest_at`: since when the first of those waits; None without any. `next_at`: when one
+    that is to be tried again later comes up; None without any."""
 
     waiting: int
     running: int
     oldest_at: float | None
+    next_at: float | None = None
 
 
 class Calls:
@@ -104,9 +114,16 @@ class Calls:
 
         def work(connection: Connection) -> list[str]:
             connection.execute(
-                """INSERT INTO calls (call_id, function_id, app_id, invocation_type, created_at)
-                VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING""",
-                (call.call_id, call.function_id, call.app_id, call.invocation_type, time.time()),
+                """INSERT INTO calls (call_id, function_id, app_id, invocation_type, created_at, parent_input_id)
+                VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING""",
+                (
+                    call.call_id,
+                    call.function_id,
+                    call.app_id,
+                    call.invocation_type,
+                    time.time(),
+                    call.parent_input_id,
+                ),
             )
             return _insert_inputs(connection, call.call_id, call.function_id, inputs)
 
@@ -136,9 +153,11 @@ class Calls:
             raise NotFoundError(f"no input {input_id}")
         return inputs[0]
 
-    async def claim(self, function_id: str, task_id: str, limit: int, key: str) -> list[Input]:
-        """Give a task the oldest pending inputs of a function. The same key asks again for the same inputs. A task that has
-        ended gets none."""
+    async def claim(
+        self, function_id: str, task_id: str, limit: int, key: str, *, besides: bool = False
+    ) -> list[Input]:
+        """Give a task the oldest pending inputs of a function. The same key asks again for the same inputs, or for others
+        `besides` them. A task that has ended gets none."""
 
         def work(connection: Connection) -> list[Input]:
             task = connection.execute(
@@ -149,12 +168,12 @@ class Calls:
             rows = connection.execute(
                 "SELECT * FROM inputs WHERE task_id=? AND claim_key=? AND finished_at IS NULL", (task_id, key)
             ).fetchall()
-            if not rows:
+            if besides or not rows:
                 rows = connection.execute(
                     f"""UPDATE inputs SET task_id=?, claimed_at=?, claim_key=? WHERE position IN (
                     SELECT position FROM inputs WHERE function_id=? AND task_id IS NULL AND finished_at IS NULL
-                    ORDER BY position LIMIT ? {connection.skip_locked}) RETURNING *""",
-                    (task_id, time.time(), key, function_id, limit),
+                    AND available_at<=? ORDER BY position LIMIT ? {connection.skip_locked}) RETURNING *""",
+                    (task_id, time.time(), key, function_id, time.time(), limit),
                 ).fetchall()
             return sorted((_input(row) for row in rows), key=lambda entry: entry.position)
 
@@ -256,18 +275,24 @@ class Calls:
         """The unfinished inputs of a function, as far as `limit` of each kind."""
 
         def work(connection: Connection) -> Counted:
-            def count(condition: str) -> int:
-                found = f"SELECT 1 FROM inputs WHERE function_id=? AND finished_at IS NULL AND {condition} LIMIT ?"
-                query = f"SELECT count(*) AS inputs FROM ({found}) AS found"
-                return int(connection.execute(query, (function_id, limit)).fetchone()["inputs"])
-
+            now = time.time()
+            waits = "task_id IS NULL AND available_at<=?"
             first = connection.execute(
-                """SELECT created_at FROM inputs WHERE function_id=? AND finished_at IS NULL AND task_id IS NULL
+                f"""SELECT created_at, available_at FROM inputs WHERE function_id=? AND finished_at IS NULL AND {waits}
                 ORDER BY position LIMIT 1""",
-                (function_id,),
+                (function_id, now),
             ).fetchone()
-            running = count("task_id IS NOT NULL")
-            return Counted(count("task_id IS NULL"), running, None if first is None else first["created_at"])
+            later = connection.execute(
+                """SELECT min(available_at) AS next_at FROM inputs WHERE function_id=? AND finished_at IS NULL
+                AND task_id IS NULL AND available_at>?""",
+                (function_id, now),
+            ).fetchone()
+            return Counted(
+                _count_up_to(connection, limit, waits, function_id, now),
+                _count_up_to(connection, limit, "task_id IS NOT NULL", function_id),
+                None if first is None else max(first["created_at"], first["available_at"]),
+                later["next_at"],
+            )
 
         return await self._database.read(work)
 
@@ -305,12 +330,81 @@ class Calls:
             app_id,
         )
 
+    async def count_inputs(self, function_id: str) -> tuple[int, int]:
+        """A function's inputs that wait, and those that run."""
+        counted = await self.demand(function_id, 2**31)
+        return counted.waiting, counted.running
+
+    async def numbered(self, call_id: str, first: int, last: int) -> list[Input]:
+        """Inputs of a call by their numbers, both ends included."""
+        return await self._inputs("call_id=? AND number BETWEEN ? AND ? ORDER BY number", call_id, first, last)
+
+    async def count_of_call(self, call_id: str) -> int:
+        return await self._count("call_id=?", call_id)
+
+    async def children(self, input_id: str) -> list[Call]:
+        """Calls that were made while an input ran."""
+        return await self._calls("parent_input_id=? AND parent_input_id<>'' ORDER BY created_at", input_id)
+
+    async def of_function(self, function_id: str, since: float, until: float, limit: int) -> list[Call]:
+        """The newest first."""
+        return await self._calls(
+            "function_id=? AND created_at BETWEEN ? AND ? ORDER BY created_at DESC LIMIT ?",
+            function_id,
+            since,
+            until,
+            limit,
+        )
+
+    async def add_chunks(self, call_id: str, chunks: Sequence[tuple[int, bytes]]) -> None:
+        """What a generator gave, numbered from 1. One that is given again, by a later try, is what it was."""
+
+        def work(connection: Connection) -> None:
+            connection.executemany(
+                "INSERT INTO call_chunks (call_id, number, body) VALUES (?,?,?) ON CONFLICT DO NOTHING",
+                [(call_id, number, body) for number, body in chunks],
+            )
+
+        await self._database.write(work)
+
+    async def chunks_after(self, call_id: str, number: int, limit: int) -> list[tuple[int, bytes]]:
+        def work(connection: Connection) -> list[tuple[int, bytes]]:
+            rows = connection.execute(
+                "SELECT number, body FROM call_chunks WHERE call_id=? AND number>? ORDER BY number LIMIT ?",
+                (call_id, number, limit),
+            )
+            return [(row["number"], row["body"]) for row in rows]
+
+        return await self._database.read(work)
+
+    async def forget_before(self, until: float, limit: int) -> int:
+        """Drop calls that were made before then and have nothing unfinished; gives how many."""
+
+        def work(connection: Connection) -> int:
+            rows = connection.execute(
+                """SELECT call_id FROM calls WHERE created_at<? AND NOT EXISTS (SELECT 1 FROM inputs
+                WHERE inputs.call_id=calls.call_id AND finished_at IS NULL) ORDER BY created_at LIMIT ?""",
+                (until, limit),
+            ).fetchall()
+            gone = [(row["call_id"],) for row in rows]
+            for table in ("call_chunks", "outputs", "inputs", "calls"):
+                connection.executemany(f"DELETE FROM {table} WHERE call_id=?", gone)
+            return len(gone)
+
+        return await self._database.write(work)
+
     async def functions_with_pending(self) -> list[str]:
         """Functions that have inputs which no task holds."""
 
         def work(connection: Connection) -> list[str]:
             query = "SELECT DISTINCT function_id FROM inputs WHERE task_id IS NULL AND finished_at IS NULL"
             return [row["function_id"] for row in connection.execute(query)]
+
+        return await self._database.read(work)
+
+    async def _calls(self, condition: str, *values: object) -> list[Call]:
+        def work(connection: Connection) -> list[Call]:
+            return [_call(row) for row in connection.execute(f"SELECT * FROM calls WHERE {condition}", values)]
 
         return await self._database.read(work)
 
@@ -333,6 +427,12 @@ class Calls:
             return [Output(**row) for row in rows]
 
         return await self._database.read(work)
+
+
+def _count_up_to(connection: Connection, limit: int, condition: str, function_id: str, *values: object) -> int:
+    found = f"SELECT 1 FROM inputs WHERE function_id=? AND finished_at IS NULL AND {condition} LIMIT ?"
+    query = f"SELECT count(*) AS inputs FROM ({found}) AS found"
+    return int(connection.execute(query, (function_id, *values, limit)).fetchone()["inputs"])
 
 
 def _insert_inputs(
@@ -360,6 +460,8 @@ def _finish_input(connection: Connection, result: Result, holder: str | None) ->
     row = _lock_input(connection, result.input_id)
     if row is None or not accepts(_attempt(row), holder, result.retry_count):
         return ""
+    if _try_again(connection, row, result):
+        return ""
     connection.lock(row["call_id"])
     connection.execute("UPDATE inputs SET finished_at=? WHERE position=?", (time.time(), row["position"]))
     connection.execute(
@@ -367,6 +469,23 @@ def _finish_input(connection: Connection, result: Result, holder: str | None) ->
         (row["call_id"], result.input_id, row["number"], result.body),
     )
     return str(row["call_id"])
+
+
+def _try_again(connection: Connection, row: Row, result: Result) -> bool:
+    """Make a failed input wait for its next try, if it has one left and its client leaves that to the platform."""
+    delay = None if result.backoff is None else result.backoff.delay(row["retry_count"])
+    if delay is None:
+        return False
+    query = "SELECT invocation_type, cancelled_at FROM calls WHERE call_id=?"
+    call = connection.execute(query, (row["call_id"],)).fetchone()
+    if call["invocation_type"] not in _UNATTENDED or call["cancelled_at"] is not None:
+        return False
+    connection.execute(
+        """UPDATE inputs SET task_id=NULL, claimed_at=NULL, losses=0, retry_count=retry_count+1, available_at=?
+        WHERE position=?""",
+        (time.time() + delay, row["position"]),
+    )
+    return True
 
 
 def _lock_input(connection: Connection, input_id: str) -> Any:
@@ -379,7 +498,7 @@ def _attempt(row: Row) -> Attempt:
 
 
 def _call(row: Row) -> Call:
-    return Call(row["call_id"], row["function_id"], row["app_id"], row["invocation_type"], row["cancelled_at"])
+    return Call(**row)
 
 
 def _input(row: Row) -> Input:

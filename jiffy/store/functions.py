@@ -1,8 +1,15 @@
-"""Functions: their definition and handle, as the wire API's messages."""
+"""Functions: their definitions and handles, as the wire API's messages.
+
+A definition is one state of a function, and never changes; the function follows one of them at a time. A variant is a
+function of its own that follows another one's definition, with parameters of a class and with options.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from jiffy.errors import NotFoundError
 from jiffy.store.base import Connection, Database, Row
@@ -10,47 +17,142 @@ from jiffy.store.base import Connection, Database, Row
 
 @dataclass(frozen=True, slots=True)
 class StoredFunction:
-    """`handle` is a serialized FunctionHandleMetadata, `definition` a serialized Function (None until created)."""
+    """`handle` is a serialized FunctionHandleMetadata, `definition` a serialized Function (None until created). `base_id` is
+    empty but for a variant, whose `parameters` and `options` are a serialized ClassParameterSet and FunctionOptions.
+    `scaling`: what update_autoscaler set since the definition came."""
 
     function_id: str
     app_id: str
     name: str
     handle: bytes
     definition: bytes | None
+    definition_id: str = ""
+    base_id: str = ""
+    parameters: bytes | None = None
+    options: bytes | None = None
+    scaling: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDefinition:
+    definition_id: str
+    function_id: str
+    handle: bytes
+    definition: bytes
 
 
 class Functions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def put(self, function: StoredFunction) -> None:
-        """Create or replace; a definition once there is not lost to a later precreate."""
+    async def add(self, function: StoredFunction) -> None:
+        """Nothing happens when it is there."""
 
         def work(connection: Connection) -> None:
             connection.execute(
-                """INSERT INTO functions (function_id, app_id, name, handle, definition) VALUES (?,?,?,?,?)
-                ON CONFLICT (function_id) DO UPDATE SET name=excluded.name, handle=excluded.handle,
-                definition=coalesce(excluded.definition, functions.definition)""",
-                (function.function_id, function.app_id, function.name, function.handle, function.definition),
+                """INSERT INTO functions (function_id, app_id, name, handle, definition, base_id, parameters, options)
+                VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING""",
+                (
+                    function.function_id,
+                    function.app_id,
+                    function.name,
+                    function.handle,
+                    function.definition,
+                    function.base_id,
+                    function.parameters,
+                    function.options,
+                ),
+            )
+
+        await self._database.write(work)
+
+    async def define(self, function: StoredFunction, definition: StoredDefinition) -> bool:
+        """Keep a definition of a function, which follows it if it has none yet: tells whether it does."""
+
+        def work(connection: Connection) -> bool:
+            connection.execute(
+                """INSERT INTO functions (function_id, app_id, name, handle) VALUES (?,?,?,?) ON CONFLICT DO NOTHING""",
+                (function.function_id, function.app_id, function.name, function.handle),
+            )
+            connection.execute(
+                """INSERT INTO definitions (definition_id, function_id, handle, definition, created_at)
+                VALUES (?,?,?,?,?) ON CONFLICT DO NOTHING""",
+                (
+                    definition.definition_id,
+                    definition.function_id,
+                    definition.handle,
+                    definition.definition,
+                    time.time(),
+                ),
+            )
+            return _follow(connection, definition.definition_id, "AND functions.definition_id=''")
+
+        return await self._database.write(work)
+
+    async def follow(self, definition_id: str) -> bool:
+        """Have a function follow a definition; False when it did already."""
+
+        def work(connection: Connection) -> bool:
+            return _follow(connection, definition_id, "AND functions.definition_id<>definitions.definition_id")
+
+        return await self._database.write(work)
+
+    async def scale(self, function_id: str, scaling: Mapping[str, int]) -> None:
+        """Set what differs from the definition."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "UPDATE functions SET scaling=? WHERE function_id=?", (json.dumps(dict(scaling)), function_id)
             )
 
         await self._database.write(work)
 
     async def get(self, function_id: str) -> StoredFunction:
-        def work(connection: Connection) -> StoredFunction | None:
-            row = connection.execute("SELECT * FROM functions WHERE function_id=?", (function_id,)).fetchone()
-            return None if row is None else _function(row)
-
-        if (function := await self._database.read(work)) is None:
+        functions = await self._select("function_id=?", function_id)
+        if not functions:
             raise NotFoundError(f"no function {function_id}")
-        return function
+        return functions[0]
+
+    async def variants(self, function_id: str) -> list[StoredFunction]:
+        """The functions that follow a function's definition."""
+        return await self._select("base_id=? AND base_id<>''", function_id)
+
+    async def definition(self, definition_id: str) -> StoredDefinition:
+        def work(connection: Connection) -> StoredDefinition | None:
+            query = "SELECT definition_id, function_id, handle, definition FROM definitions WHERE definition_id=?"
+            row = connection.execute(query, (definition_id,)).fetchone()
+            return None if row is None else StoredDefinition(**row)
+
+        if (found := await self._database.read(work)) is None:
+            raise NotFoundError(f"no definition {definition_id}")
+        return found
+
+    async def add_class(self, class_id: str, app_id: str) -> None:
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "INSERT INTO classes (class_id, app_id) VALUES (?,?) ON CONFLICT DO NOTHING", (class_id, app_id)
+            )
+
+        await self._database.write(work)
+
+    async def _select(self, condition: str, *values: object) -> list[StoredFunction]:
+        def work(connection: Connection) -> list[StoredFunction]:
+            return [_function(row) for row in connection.execute(f"SELECT * FROM functions WHERE {condition}", values)]
+
+        return await self._database.read(work)
+
+
+def _follow(connection: Connection, definition_id: str, condition: str) -> bool:
+    cursor = connection.execute(
+        f"""UPDATE functions SET handle=definitions.handle, definition=definitions.definition,
+        definition_id=definitions.definition_id, scaling='{{}}' FROM definitions
+        WHERE definitions.definition_id=? AND functions.function_id=definitions.function_id {condition}""",
+        (definition_id,),
+    )
+    return cursor.rowcount > 0
 
 
 def _function(row: Row) -> StoredFunction:
-    return StoredFunction(
-        function_id=row["function_id"],
-        app_id=row["app_id"],
-        name=row["name"],
-        handle=row["handle"],
-        definition=row["definition"],
-    )
+    fields = dict(row)
+    fields["scaling"] = json.loads(fields["scaling"])
+    return StoredFunction(**fields)

@@ -203,4 +203,100 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     CREATE INDEX live_machines ON machines (machine_id) WHERE ended_at IS NULL;
     """,
+    """
+    ALTER TABLE apps ADD COLUMN environment TEXT NOT NULL DEFAULT 'main';
+    ALTER TABLE apps ADD COLUMN name TEXT NOT NULL DEFAULT '';
+    ALTER TABLE apps ADD COLUMN tags TEXT NOT NULL DEFAULT '{}';
+    ALTER TABLE apps ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+    CREATE UNIQUE INDEX apps_by_name ON apps (environment, name) WHERE name <> '' AND stopped_at IS NULL;
+    CREATE TABLE app_versions (
+        app_id TEXT NOT NULL REFERENCES apps,
+        version INTEGER NOT NULL,
+        deployed_at REAL NOT NULL,
+        deployed_by TEXT NOT NULL,
+        client_version TEXT NOT NULL,
+        tag TEXT NOT NULL,
+        commit_info BLOB NOT NULL,
+        function_ids TEXT NOT NULL,
+        class_ids TEXT NOT NULL,
+        definition_ids TEXT NOT NULL,
+        rollback_version INTEGER NOT NULL DEFAULT 0,
+        request_id TEXT NOT NULL,
+        PRIMARY KEY (app_id, version)
+    );
+    CREATE TABLE environments (
+        name TEXT PRIMARY KEY,
+        web_suffix TEXT NOT NULL,
+        created_at REAL NOT NULL
+    );
+    INSERT INTO environments (name, web_suffix, created_at) VALUES ('main', '', 0);
+    CREATE TABLE schedules (
+        function_id TEXT PRIMARY KEY REFERENCES functions,
+        app_id TEXT NOT NULL REFERENCES apps,
+        schedule BLOB NOT NULL,
+        next_at REAL NOT NULL
+    );
+    CREATE INDEX schedules_by_time ON schedules (next_at);
+
+    CREATE TABLE definitions (
+        definition_id TEXT PRIMARY KEY,
+        function_id TEXT NOT NULL,
+        handle BLOB NOT NULL,
+        definition BLOB NOT NULL,
+        created_at REAL NOT NULL
+    );
+    CREATE INDEX definitions_of_function ON definitions (function_id);
+    ALTER TABLE functions ADD COLUMN definition_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE functions ADD COLUMN base_id TEXT NOT NULL DEFAULT '';
+    ALTER TABLE functions ADD COLUMN parameters BLOB;
+    ALTER TABLE functions ADD COLUMN options BLOB;
+    ALTER TABLE functions ADD COLUMN scaling TEXT NOT NULL DEFAULT '{}';
+    CREATE INDEX variants_of_function ON functions (base_id) WHERE base_id <> '';
+
+    CREATE TABLE classes (
+        class_id TEXT PRIMARY KEY,
+        app_id TEXT NOT NULL REFERENCES apps
+    );
+
+    ALTER TABLE calls ADD COLUMN parent_input_id TEXT NOT NULL DEFAULT '';
+    CREATE INDEX calls_of_input ON calls (parent_input_id) WHERE parent_input_id <> '';
+    CREATE INDEX calls_of_function ON calls (function_id, created_at);
+    CREATE INDEX old_calls ON calls (created_at);
+    ALTER TABLE inputs ADD COLUMN available_at REAL NOT NULL DEFAULT 0;
+    CREATE INDEX inputs_of_call ON inputs (call_id, number);
+    CREATE TABLE call_chunks (
+        call_id TEXT NOT NULL REFERENCES calls,
+        number INTEGER NOT NULL,
+        body BLOB NOT NULL,
+        PRIMARY KEY (call_id, number)
+    );
+
+    CREATE TABLE named_objects (
+        object_id TEXT PRIMARY KEY,
+        kind TEXT NOT NULL,
+        environment TEXT NOT NULL,
+        name TEXT,
+        app_id TEXT NOT NULL,
+        created_at REAL NOT NULL,
+        beat_at REAL,
+        UNIQUE (kind, environment, name)
+    );
+    CREATE INDEX ephemeral_objects ON named_objects (beat_at) WHERE beat_at IS NOT NULL;
+    CREATE TABLE dict_entries (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        object_id TEXT NOT NULL REFERENCES named_objects,
+        name BLOB NOT NULL,
+        value BLOB NOT NULL,
+        used_at REAL NOT NULL,
+        UNIQUE (object_id, name)
+    );
+    CREATE TABLE queue_items (
+        position INTEGER PRIMARY KEY AUTOINCREMENT,
+        object_id TEXT NOT NULL REFERENCES named_objects,
+        partition BLOB NOT NULL,
+        value BLOB NOT NULL,
+        expires_at REAL NOT NULL
+    );
+    CREATE INDEX queue_items_in_order ON queue_items (object_id, partition, position);
+    """,
 )

@@ -11,14 +11,19 @@ from jiffy.store.apps import Apps
 from jiffy.store.base import POSTGRES_SCHEMES, Database
 from jiffy.store.blobs import Blobs
 from jiffy.store.calls import Calls
+from jiffy.store.dicts import Dicts
+from jiffy.store.environments import Environments
 from jiffy.store.functions import Functions
 from jiffy.store.image_names import ImageNames
 from jiffy.store.images import Images
 from jiffy.store.logs import Logs
 from jiffy.store.machines import Machines
 from jiffy.store.mounts import Mounts
+from jiffy.store.named_objects import NamedObjects
 from jiffy.store.profiles import Profiles
+from jiffy.store.queue_items import QueueItems
 from jiffy.store.references import ReferenceStore
+from jiffy.store.schedules import Schedules
 from jiffy.store.secrets import Secrets
 from jiffy.store.sqlite import SqliteDatabase
 from jiffy.store.tasks import Tasks
@@ -34,14 +39,19 @@ class Stores:
     apps: Apps
     blobs: Blobs
     calls: Calls
+    dicts: Dicts
+    environments: Environments
     functions: Functions
     images: Images
     image_names: ImageNames
     logs: Logs
     machines: Machines
     mounts: Mounts
+    named_objects: NamedObjects
     profiles: Profiles
+    queue_items: QueueItems
     references: ReferenceStore
+    schedules: Schedules
     secrets: Secrets
     tasks: Tasks
     tokens: Tokens
@@ -70,14 +80,19 @@ def make_stores(database: Database) -> Stores:
         apps=Apps(database),
         blobs=Blobs(database),
         calls=Calls(database),
+        dicts=Dicts(database),
+        environments=Environments(database),
         functions=Functions(database),
         images=Images(database),
         image_names=ImageNames(database),
         logs=Logs(database),
         machines=Machines(database),
         mounts=Mounts(database),
+        named_objects=NamedObjects(database),
         profiles=Profiles(database),
+        queue_items=QueueItems(database),
         references=ReferenceStore(database),
+        schedules=Schedules(database),
         secrets=Secrets(database),
         tasks=Tasks(database),
         tokens=Tokens(database),

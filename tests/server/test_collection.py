@@ -61,7 +61,7 @@ async def age(stores: Stores) -> None:
 async def run_function(stores: Stores, mount_id: str) -> None:
     await stores.apps.add("ap-1", "", api_pb2.APP_STATE_EPHEMERAL)
     definition = api_pb2.Function(mount_ids=[mount_id]).SerializeToString()
-    await stores.functions.put(StoredFunction("fu-1", "ap-1", "f", b"", definition))
+    await stores.functions.add(StoredFunction("fu-1", "ap-1", "f", b"", definition))
 
 
 async def test_what_nothing_refers_to_is_removed(collection: Collection, objects: LocalObjects) -> None:

@@ -27,7 +27,7 @@ class Front:
         def rest() -> None:
             self.rests += 1
 
-        asking = Asking(task_id, "fu-1", 1, key, window, rest, lambda: self.stopping)
+        asking = Asking(task_id, "fu-1", 1, key, window, 0.0, rest, lambda: self.stopping)
         return asyncio.get_running_loop().create_task(self.queues.take(asking))
 
     async def arrive(self) -> str:
@@ -44,7 +44,7 @@ class Front:
 @pytest.fixture
 async def front(stores: Stores) -> AsyncIterator[Front]:
     await stores.apps.add("ap-1", "a test", 1)
-    await stores.functions.put(StoredFunction("fu-1", "ap-1", "f", b"", b""))
+    await stores.functions.add(StoredFunction("fu-1", "ap-1", "f", b"", b""))
     yield Front(stores)
 
 

@@ -19,9 +19,9 @@ from jiffy.errors import ExhaustedError, UnavailableError
 from jiffy.image.index import Index
 from jiffy.objects.local import LocalObjects
 from jiffy.server.bells import Bells
+from jiffy.server.known_functions import KnownFunction
 from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
-from jiffy.server.settings import KnownFunction
 from jiffy.server.steps import Steps
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.store.calls import Call, Calls, Result, Settled
@@ -95,7 +95,7 @@ class House:
         await self.stores.apps.add("ap-1", "test", api_pb2.APP_STATE_EPHEMERAL)
         function = api_pb2.Function(function_name="f", **fields)  # type: ignore[arg-type]
         stored = StoredFunction("fu-1", "ap-1", "f", b"", function.SerializeToString())
-        await self.stores.functions.put(stored)
+        await self.stores.functions.add(stored)
 
     async def call(self, inputs: int, call_id: str = "fc-1") -> list[str]:
         body = api_pb2.FunctionInput(args=b"x").SerializeToString()

@@ -17,9 +17,11 @@ from jiffy.server.caller import Caller
 from jiffy.server.calls import Calls
 from jiffy.server.cancellations import Cancellations
 from jiffy.server.containers import Containers
+from jiffy.server.deployments import Deployments
+from jiffy.server.known_functions import KnownFunction
 from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
-from jiffy.server.settings import KnownFunction
+from jiffy.server.schedules import Schedules
 from jiffy.server.steps import Steps
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.server.workers import Workers
@@ -63,6 +65,7 @@ class SimServer:
         self.apps = Apps(stores, self.scheduler, builds, bells)
         self.nouns: tuple[object, ...] = (
             self.apps,
+            Deployments(stores, self.scheduler, Schedules(stores, self.scheduler)),
             Calls(stores, self.scheduler, bells),
             Cancellations(stores, self.scheduler, bells),
             Containers(stores, self.scheduler, bells),

@@ -77,7 +77,7 @@ class World:
         self._scalers[function.function_id] = definition.autoscaler_settings
         self._needs[function.function_id] = definition.resources
         stores = make_stores(ServerDatabase(self.ground, self.random))
-        await stores.functions.put(function)
+        await stores.functions.add(function)
 
     # The course of things
 

@@ -11,7 +11,7 @@ CALL = Call("fc-1", "fu-1", "ap-1", 4, None)
 @pytest.fixture
 async def calls(stores: Stores) -> Calls:
     await stores.apps.add("ap-1", "a test", 1)
-    await stores.functions.put(StoredFunction("fu-1", "ap-1", "f", b"", b""))
+    await stores.functions.add(StoredFunction("fu-1", "ap-1", "f", b"", b""))
     return stores.calls
 
 
@@ -128,7 +128,7 @@ async def test_what_was_cancelled_or_stopped_half_way_is_found(calls: Calls, sto
     await calls.cancel("fc-1")
     assert [entry.number for entry in await calls.abandoned()] == [0]
     await stores.apps.add("ap-2", "another", 1)
-    await stores.functions.put(StoredFunction("fu-2", "ap-2", "g", b"", b""))
+    await stores.functions.add(StoredFunction("fu-2", "ap-2", "g", b"", b""))
     await calls.add(Call("fc-2", "fu-2", "ap-2", 4, None), [(7, b"")])
     await stores.apps.set_state("ap-2", 0, stopped=True)
     assert {entry.number for entry in await calls.abandoned()} == {0, 7}

@@ -37,7 +37,7 @@ class Engine(RuleBasedStateMachine):
         self.function_id = f"fu-{self.run}"
         self.ids: dict[tuple[str, int], str] = {}
         self.do(lambda: self.stores.apps.add("ap-1", "a test", 1))
-        self.do(lambda: self.stores.functions.put(StoredFunction(self.function_id, "ap-1", "f", b"", b"")))
+        self.do(lambda: self.stores.functions.add(StoredFunction(self.function_id, "ap-1", "f", b"", b"")))
         for task in ("one", "two", "three"):
             self.do(lambda task=task: self.stores.tasks.add(self.task(task), self.function_id, "ap-1", "wo-1"))  # type: ignore[misc]
 
@@ -179,4 +179,4 @@ async def test_a_second_server_finds_what_the_first_recorded(stores: Stores, add
 
 async def define(stores: Stores) -> None:
     await stores.apps.add("ap-1", "a test", 1)
-    await stores.functions.put(StoredFunction("fu-1", "ap-1", "f", b"", b""))
+    await stores.functions.add(StoredFunction("fu-1", "ap-1", "f", b"", b""))

@@ -12,7 +12,7 @@ EXITED = ContainerExited("ta-1", 0, ExitReason.FINISHED, "", 12.0)
 @pytest.fixture(autouse=True)
 async def one_task(stores: Stores) -> None:
     await stores.apps.add("ap-1", "a test", 1)
-    await stores.functions.put(StoredFunction("fu-1", "ap-1", "f", b"", b""))
+    await stores.functions.add(StoredFunction("fu-1", "ap-1", "f", b"", b""))
     await stores.tasks.add("ta-1", "fu-1", "ap-1", "wo-1")
 
 
