@@ -169,6 +169,35 @@ class ServerUnderTest:
         self._runs.append(run)
         return run
 
+    def modal(self, *arguments: str, folder: Path | None = None, code: int = 0, **variables: str) -> str:
+        """What a command of the client prints; it must end with that code."""
+        done = subprocess.run(
+            [sys.executable, "-m", "modal", *arguments],
+            env={**self.environment(), **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=folder,
+            timeout=120,
+        )
+        assert done.returncode == code, done.stdout
+        return done.stdout
+
+    def script(self, program: Path, *arguments: str, **variables: str) -> Outcome:
+        """Run a program by Python itself."""
+        done = subprocess.run(
+            [sys.executable, str(program), *arguments],
+            env={**self.environment(), **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=program.parent,
+            timeout=120,
+        )
+        return Outcome(done.returncode, done.stdout)
+
     def run(
         self,
         program: Path,

@@ -581,8 +581,7 @@ class Scheduler:
             self._alarms.set(("deadline", container.task_id), min(container.running.values()))
 
     def _check_heart(self, container: Container) -> None:
-        silence = self._now - container.beat_at
-        if silence < HEARTBEAT_GRACE:
+        if self._now < container.beat_at + HEARTBEAT_GRACE:
             self._watch_heart(container)
         elif not container.stopping:
-            self._end(container, f"no heartbeat for {silence:.0f} s")
+            self._end(container, f"no heartbeat for {self._now - container.beat_at:.0f} s")

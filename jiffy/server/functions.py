@@ -13,6 +13,7 @@ from modal_proto import api_pb2
 
 from jiffy.errors import InvalidError, NotFoundError, UnsupportedError
 from jiffy.server.caller import Caller
+from jiffy.server.endpoint_names import name_endpoints
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.handles import locate_handle, make_handle
 from jiffy.server.known_functions import apply_options
@@ -51,10 +52,11 @@ class Functions:
         self, request: api_pb2.FunctionCreateRequest, caller: Caller
     ) -> api_pb2.FunctionCreateResponse:
         """Keep the definition. A function that has one already follows it when the app is published."""
-        await self._stores.apps.get(request.app_id)
+        app = await self._stores.apps.get(request.app_id)
         definition = _definition(request)
         _refuse_unsupported(definition)
         function_id = request.existing_function_id or caller.new_id("fu")
+        endpoints = name_endpoints(definition, function_id, app)
         body = definition.SerializeToString(deterministic=True)
         definition_id = f"de-{hashlib.sha256(function_id.encode() + body).hexdigest()[:22]}"
         handle = make_handle(definition, function_id, request.app_id, definition_id)
@@ -65,6 +67,9 @@ class Functions:
         )
         if is_first:
             await self._scheduler.redefine(function_id)
+        stolen = await self._stores.endpoints.put(endpoints)
+        definition.web_url_info.label_stolen = definition.web_url in stolen
+        _locate(definition, caller)
         return api_pb2.FunctionCreateResponse(
             function_id=function_id,
             function=definition,
@@ -211,6 +216,14 @@ class Functions:
     async def _data(self, stored: StoredFunction) -> api_pb2.FunctionData:
         known = await self._scheduler.function(stored.function_id)
         return _function_data(api_pb2.FunctionCreateRequest(), known.definition)
+
+
+def _locate(definition: api_pb2.Function, caller: Caller) -> None:
+    """Where there are labels of web endpoints, have addresses."""
+    targets: list[Any] = [definition, *definition.method_definitions.values()]
+    for each in targets:
+        if each.web_url:
+            each.web_url = caller.endpoint_url(each.web_url)
 
 
 def _located(stored: StoredFunction, caller: Caller) -> api_pb2.FunctionHandleMetadata:

@@ -25,6 +25,7 @@ def make_handle(source: Any, function_id: str, app_id: str, definition_id: str) 
     if isinstance(source, api_pb2.Function):
         handle.is_method = source.is_method
         handle.class_parameter_info.CopyFrom(source.class_parameter_info)
+        handle.web_url = source.web_url
     for name, method in source.method_definitions.items():
         handle.method_handle_metadata[name].CopyFrom(_method_handle(name, method))
     return handle
@@ -47,6 +48,7 @@ def _method_handle(name: str, method: api_pb2.MethodDefinition) -> api_pb2.Funct
         is_method=True,
         use_method_name=name,
         function_schema=method.function_schema,
+        web_url=method.web_url,
         supported_input_formats=method.supported_input_formats,
         supported_output_formats=method.supported_output_formats,
     )

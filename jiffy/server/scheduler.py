@@ -440,6 +440,7 @@ class Scheduler:
         """Finish what the last server had begun when it died, and take up the containers that lived then. Their workers
         will say which still do."""
         await self._stores.calls.release_orphans()
+        await self._stores.calls.cancel_web_calls()
         for stored in await self._stores.tasks.live():
             function = await self.function(stored.function_id)
             claimed = await self._stores.calls.claimed(stored.task_id)

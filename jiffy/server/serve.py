@@ -79,6 +79,8 @@ from jiffy.server.streams import Streams
 from jiffy.server.tasks import Tasks
 from jiffy.server.token_identity import TokenIdentity
 from jiffy.server.tokens import Tokens
+from jiffy.server.web import Web
+from jiffy.server.web_calls import WebCalls
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.server.workers import Workers
 from jiffy.store.stores import Stores
@@ -178,7 +180,8 @@ def _assemble(
     blobs = Blobs(stores, objects)
     apps = Apps(stores, scheduler, builds, bells)
     schedules = Schedules(stores, scheduler)
-    streams = Streams(stores, bells)
+    streams = Streams(stores, bells, blobs.read)
+    endpoints = Web(stores, WebCalls(stores, scheduler, streams, bells))
     nouns: list[object] = [
         Environments(stores.environments),
         Dicts(stores),
@@ -200,7 +203,7 @@ def _assemble(
         Secrets(stores),
         blobs,
     ]
-    bridges = Bridges(stores, nouns, lambda: public_application(blobs))
+    bridges = Bridges(stores, nouns, lambda: public_application(blobs, endpoints))
     workers.listener = WorkerEvents(
         stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close
     )
@@ -219,6 +222,7 @@ def _assemble(
 
     application = full_application(
         blobs,
+        endpoints,
         objects,
         workers,
         collection,

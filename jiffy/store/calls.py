@@ -18,6 +18,9 @@ from jiffy.errors import NotFoundError
 from jiffy.identifiers import derived_id
 from jiffy.store.base import Connection, Database, Row
 
+WEB_CALL: Final = 1
+"""The type of a call that stands for a web request: of those that no client uses any more."""
+
 _UNATTENDED: Final = (2, 3)
 """The wire API's types of calls whose client does not wait, and does not try again itself."""
 
@@ -221,6 +224,18 @@ class Calls:
             connection.execute(
                 """UPDATE inputs SET task_id=NULL, claimed_at=NULL, losses=losses+1
                 WHERE finished_at IS NULL AND task_id IN (SELECT task_id FROM tasks WHERE ended_at IS NOT NULL)"""
+            )
+
+        await self._database.write(work)
+
+    async def cancel_web_calls(self) -> None:
+        """Those that are not finished: the server that had their connections is gone."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                """UPDATE calls SET cancelled_at=? WHERE invocation_type=? AND cancelled_at IS NULL AND call_id IN
+                (SELECT call_id FROM inputs WHERE finished_at IS NULL)""",
+                (time.time(), WEB_CALL),
             )
 
         await self._database.write(work)

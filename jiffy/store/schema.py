@@ -230,6 +230,14 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         created_at REAL NOT NULL
     );
     INSERT INTO environments (name, web_suffix, created_at) VALUES ('main', '', 0);
+    CREATE TABLE endpoints (
+        host TEXT PRIMARY KEY,
+        function_id TEXT NOT NULL REFERENCES functions,
+        app_id TEXT NOT NULL REFERENCES apps,
+        method TEXT NOT NULL,
+        is_guarded INTEGER NOT NULL,
+        created_at REAL NOT NULL
+    );
     CREATE TABLE schedules (
         function_id TEXT PRIMARY KEY REFERENCES functions,
         app_id TEXT NOT NULL REFERENCES apps,

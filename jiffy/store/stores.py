@@ -12,6 +12,7 @@ from jiffy.store.base import POSTGRES_SCHEMES, Database
 from jiffy.store.blobs import Blobs
 from jiffy.store.calls import Calls
 from jiffy.store.dicts import Dicts
+from jiffy.store.endpoints import Endpoints
 from jiffy.store.environments import Environments
 from jiffy.store.functions import Functions
 from jiffy.store.image_names import ImageNames
@@ -40,6 +41,7 @@ class Stores:
     blobs: Blobs
     calls: Calls
     dicts: Dicts
+    endpoints: Endpoints
     environments: Environments
     functions: Functions
     images: Images
@@ -81,6 +83,7 @@ def make_stores(database: Database) -> Stores:
         blobs=Blobs(database),
         calls=Calls(database),
         dicts=Dicts(database),
+        endpoints=Endpoints(database),
         environments=Environments(database),
         functions=Functions(database),
         images=Images(database),

@@ -18,6 +18,7 @@ _TRUST_SECONDS: Final = 10.0
 class TokenKind(StrEnum):
     CLIENT = "client"
     WORKER = "worker"
+    PROXY = "proxy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -267,6 +267,42 @@ def test_a_container_without_a_heartbeat_is_stopped(table: Table) -> None:
     assert "no heartbeat" in kinds(done, orders.Retire)[0].reason
 
 
+def test_time_goes_on_whatever_moment_a_heartbeat_comes_at(table: Table) -> None:
+    """Sums of times are rounded: an alarm that is due must not be set again for the same moment."""
+    table.arrive(1)
+    table.tell(facts.ContainerAsked("ta-1"))
+    for step in range(1000):
+        table.now += 0.1 * step + 1 / 3
+        table.tell(facts.ContainerBeat("ta-1"))
+        table.tell(facts.WorkerWasHeard(Room("wo-1", 4000, 4 * GIBIBYTE)))
+        table.now += HEARTBEAT_GRACE
+        heart = table.now
+        table.tell(facts.WorkerWasHeard(Room("wo-1", 4000, 4 * GIBIBYTE)))
+        table.tell(facts.ContainerBeat("ta-1"))
+        table.tell(facts.TimePassed())
+        due = table.scheduler.next_alarm()
+        assert due is not None and due > heart
+
+
+def test_an_input_that_is_tried_again_later_is_looked_for_then(table: Table) -> None:
+    table.tell(facts.DemandCounted("fu-1", 0, 0, later=3.0))
+    assert table.pass_time(2) == []
+    assert table.pass_time(1) == [orders.CallContainers("fu-1")]
+
+
+def test_containers_of_a_function_that_is_defined_anew_finish_what_they_run(table: Table) -> None:
+    table.arrive(2)
+    table.begin_work("ta-1")
+    table.tell(facts.ContainerAsked("ta-2"))
+    table.demand["fu-1"] = (0, 1, 0.0)
+    done = table.tell(facts.FunctionRolledOver("fu-1"))
+    assert [order.task_id for order in kinds(done, orders.Retire)] == ["ta-2"]
+    assert "ta-1" not in [order.task_id for order in kinds(done, orders.Stop)]
+    table.rest("ta-1")
+    assert table.scheduler.find_container("ta-1").stopping  # type: ignore[union-attr]
+    assert len(kinds(table.arrive(1), orders.Launch)) == 1
+
+
 def test_containers_that_fail_to_start_are_launched_later_and_later(table: Table) -> None:
     table.arrive(1)
     assert kinds(table.end("ta-1"), orders.Launch) == []

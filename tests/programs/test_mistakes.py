@@ -113,25 +113,3 @@ def test_what_no_machine_here_has_is_refused(
     outcome = server.run(mistake(program, options=options))
     assert outcome.code == 1
     assert told in outcome.words
-
-
-def test_a_class_is_refused_in_a_sentence(server: ServerUnderTest, program: ProgramFolder) -> None:
-    outcome = server.run(
-        program("""
-            import modal
-
-            app = modal.App("class", image=modal.Image.debian_slim())
-
-            @app.cls()
-            class Counter:
-                @modal.method()
-                def count(self) -> int:
-                    return 1
-
-            @app.local_entrypoint()
-            def main():
-                print(Counter().count.remote())
-        """)
-    )
-    assert outcome.code == 1
-    assert "uses classes" in outcome.words or "does not answer" in outcome.words

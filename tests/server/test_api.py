@@ -91,9 +91,9 @@ async def test_a_client_is_given_a_token_that_ends_soon_and_is_signed(api: Api) 
 
 
 async def test_what_is_not_there_yet_says_so_in_a_sentence(api: Api) -> None:
-    status, message = await status_of(api.stub.DictGetOrCreate(api_pb2.DictGetOrCreateRequest(), metadata=api.metadata))
+    status, message = await status_of(api.stub.ProxyList(Empty(), metadata=api.metadata))
     assert status is Status.UNIMPLEMENTED
-    assert message == "this version of jiffy does not answer DictGetOrCreate yet"
+    assert message == "this version of jiffy does not answer ProxyList yet"
 
 
 async def test_empty_requests_are_answered_or_refused_but_never_break_the_server(api: Api) -> None:

@@ -1,0 +1,230 @@
+"""The way from a browser to an endpoint: by the name of the host, or by a path below /web/.
+
+Requests and responses are passed on as they come, whatever their size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Final
+from urllib.parse import unquote
+
+from aiohttp import WSMsgType, web
+from modal_proto import api_pb2
+
+from jiffy.errors import NotFoundError, UnauthenticatedError
+from jiffy.server.web_calls import Failure, WebCalls, WebExchange
+from jiffy.store.endpoints import Endpoint
+from jiffy.store.stores import Stores
+from jiffy.store.tokens import TokenKind
+
+_CHUNK: Final = 2**20
+_OWN_NAME: Final = ".localhost"
+_PATH: Final = "/web/"
+_HOP_BY_HOP: Final = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"))
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Web:
+    def __init__(self, stores: Stores, calls: WebCalls) -> None:
+        self._stores = stores
+        self._calls = calls
+
+    @web.middleware
+    async def route(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """What is for an endpoint goes there; the rest is this server's own."""
+        host, root, path = _split(request)
+        if not host:
+            return await handler(request)
+        endpoint = await self._stores.endpoints.find(host)
+        if endpoint is None and not root and not host.endswith(_OWN_NAME):
+            endpoint = await self._stores.endpoints.find(request.host.partition(":")[0].lower())
+        if endpoint is None:
+            if not root and not request.host.partition(":")[0].endswith(_OWN_NAME):
+                return await handler(request)
+            raise NotFoundError(f"no web endpoint is named {host}", hint="is its app deployed, or being served?")
+        if endpoint.is_guarded:
+            await self._check_token(request)
+        return await self._answer(request, endpoint, root, path)
+
+    async def _check_token(self, request: web.Request) -> None:
+        key, secret = request.headers.get("Modal-Key", ""), request.headers.get("Modal-Secret", "")
+        if await self._stores.tokens.kind_of(key, secret) not in (TokenKind.CLIENT, TokenKind.PROXY):
+            raise UnauthenticatedError(
+                "this endpoint needs a token", hint="send its id and secret as Modal-Key and Modal-Secret"
+            )
+
+    async def _answer(self, request: web.Request, endpoint: Endpoint, root: str, path: str) -> web.StreamResponse:
+        is_socket = request.headers.get("Upgrade", "").lower() == "websocket"
+        scope = _scope(request, root, path, is_socket=is_socket)
+        async with self._calls.open(endpoint, scope) as exchange:
+            return await (_serve_socket if is_socket else _serve_request)(request, exchange)
+
+
+def _split(request: web.Request) -> tuple[str, str, str]:
+    """The name of the endpoint that is asked for, empty for none; the part of the path that names it; the rest."""
+    name = request.host.partition(":")[0].lower()
+    raw = request.rel_url.raw_path
+    if name.endswith(_OWN_NAME):
+        return name.removesuffix(_OWN_NAME), "", raw
+    if raw.startswith(_PATH):
+        label, slash, rest = raw.removeprefix(_PATH).partition("/")
+        return label, f"{_PATH}{label}", slash + rest or "/"
+    return (name, "", raw) if any(letter.isalpha() for letter in name) and name != "localhost" else ("", "", raw)
+
+
+def _scope(request: web.Request, root: str, path: str, *, is_socket: bool) -> dict[str, Any]:
+    scheme = request.headers.get("X-Forwarded-Proto", request.scheme)
+    scope: dict[str, Any] = {
+        "type": "websocket" if is_socket else "http",
+        "http_version": f"{request.version.major}.{request.version.minor}",
+        "scheme": {"http": "ws", "https": "wss"}[scheme] if is_socket else scheme,
+        "path": unquote(path),
+        "raw_path": path.encode(),
+        "root_path": root,
+        "query_string": request.rel_url.raw_query_string.encode(),
+        "headers": [(name.lower(), value) for name, value in request.raw_headers],
+        "client": (request.remote or "127.0.0.1", 0),
+    }
+    if is_socket:
+        asked = request.headers.get("Sec-WebSocket-Protocol", "")
+        scope["subprotocols"] = [each.strip() for each in asked.split(",") if each.strip()]
+    else:
+        scope["method"] = request.method
+    return scope
+
+
+async def _serve_request(request: web.Request, exchange: WebExchange) -> web.StreamResponse:
+    upload = asyncio.ensure_future(_upload(request, exchange))
+    response: web.StreamResponse | None = None
+    try:
+        async for message in exchange.receive():
+            if _is_gone(request):
+                await exchange.send(api_pb2.Asgi(http_disconnect=api_pb2.Asgi.HttpDisconnect()))
+                break
+            if message is None:
+                continue
+            if isinstance(message, Failure):
+                return _fail(response, message)
+            if message.HasField("http_response_start"):
+                response = _begin(message.http_response_start)
+                await response.prepare(request)
+            elif message.HasField("http_response_body") and response is not None:
+                await response.write(message.http_response_body.body)
+                if not message.http_response_body.more_body:
+                    await response.write_eof()
+    except ConnectionError:
+        await exchange.send(api_pb2.Asgi(http_disconnect=api_pb2.Asgi.HttpDisconnect()))
+    finally:
+        upload.cancel()
+        with contextlib.suppress(asyncio.CancelledError, ConnectionError):
+            await upload
+    return response or web.Response(status=500, text="the endpoint gave no response\n")
+
+
+async def _upload(request: web.Request, exchange: WebExchange) -> None:
+    """The body, one chunk behind: the last one is marked."""
+    held = b""
+    if request.can_read_body:
+        async for chunk in request.content.iter_chunked(_CHUNK):
+            if held:
+                await exchange.send(_body(held, more=True))
+            held = chunk
+    await exchange.send(_body(held, more=False))
+
+
+def _body(data: bytes, *, more: bool) -> api_pb2.Asgi:
+    return api_pb2.Asgi(http_request=api_pb2.Asgi.HttpRequest(body=data, more_body=more))
+
+
+def _begin(start: api_pb2.Asgi.HttpResponseStart) -> web.StreamResponse:
+    response = web.StreamResponse(status=start.status)
+    response.headers.clear()
+    for name, value in _pairs(start.headers):
+        if name.lower() not in _HOP_BY_HOP:
+            response.headers.add(name, value)
+    return response
+
+
+def _pairs(flat: Sequence[bytes]) -> list[tuple[str, str]]:
+    """Headers: a name, its value, the next name ..."""
+    words = [word.decode("latin-1") for word in flat]
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def _fail(response: web.StreamResponse | None, failure: Failure) -> web.StreamResponse:
+    """A response that has begun is cut off: its client must not take it for whole."""
+    if response is None:
+        return web.Response(status=failure.status, text=f"{failure.message}\n")
+    raise ConnectionResetError(failure.message)
+
+
+def _is_gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
+
+
+async def _serve_socket(request: web.Request, exchange: WebExchange) -> web.StreamResponse:
+    await exchange.send(api_pb2.Asgi(websocket_connect=api_pb2.Asgi.WebsocketConnect()))
+    socket: web.WebSocketResponse | None = None
+    listening: asyncio.Future[None] | None = None
+    try:
+        async for message in exchange.receive():
+            if _is_gone(request):
+                break
+            if message is None:
+                continue
+            if isinstance(message, Failure):
+                return _fail(socket, message)
+            if message.HasField("websocket_accept"):
+                socket = await _accept(request, message.websocket_accept)
+                listening = asyncio.ensure_future(_listen(socket, exchange))
+            elif message.HasField("websocket_close") and socket is None:
+                return web.Response(status=403, text="the endpoint refused the connection\n")
+            elif socket is not None and not await _pass_on(socket, message):
+                break
+    finally:
+        if listening is not None:
+            listening.cancel()
+        if socket is not None and not socket.closed:
+            await socket.close()
+    return socket or web.Response(status=500, text="the endpoint accepted no connection\n")
+
+
+async def _accept(request: web.Request, accept: api_pb2.Asgi.WebsocketAccept) -> web.WebSocketResponse:
+    protocols = (accept.subprotocol,) if accept.subprotocol else ()
+    socket = web.WebSocketResponse(protocols=protocols, max_msg_size=0, autoclose=True)
+    for name, value in _pairs(accept.headers):
+        socket.headers.add(name, value)
+    await socket.prepare(request)
+    return socket
+
+
+async def _pass_on(socket: web.WebSocketResponse, message: api_pb2.Asgi) -> bool:
+    """To the client; False when that was the end."""
+    if message.HasField("websocket_send"):
+        if message.websocket_send.HasField("text"):
+            await socket.send_str(message.websocket_send.text)
+        else:
+            await socket.send_bytes(message.websocket_send.bytes)
+    elif message.HasField("websocket_close"):
+        close = message.websocket_close
+        await socket.close(code=close.code or 1000, message=close.reason.encode())
+        return False
+    return True
+
+
+async def _listen(socket: web.WebSocketResponse, exchange: WebExchange) -> None:
+    async for received in _messages(socket):
+        await exchange.send(api_pb2.Asgi(websocket_receive=received))
+    code = socket.close_code or 1006
+    await exchange.send(api_pb2.Asgi(websocket_disconnect=api_pb2.Asgi.WebsocketDisconnect(code=code)))
+
+
+async def _messages(socket: web.WebSocketResponse) -> AsyncIterator[api_pb2.Asgi.WebsocketReceive]:
+    async for message in socket:
+        if message.type is WSMsgType.TEXT:
+            yield api_pb2.Asgi.WebsocketReceive(text=message.data)
+        elif message.type is WSMsgType.BINARY:
+            yield api_pb2.Asgi.WebsocketReceive(bytes=message.data)

@@ -1,0 +1,193 @@
+"""Apps that are deployed: looked up by others, replaced, brought back, stopped."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ProgramFolder
+from tests.servers import ServerUnderTest
+
+SERVICE = """
+    import modal
+
+    app = modal.App("service", image=modal.Image.debian_slim(), tags={{"team": "blue"}})
+
+    @app.function()
+    def version() -> str:
+        return "{version}"
+
+    @app.cls()
+    class Model:
+        name: str = modal.parameter(default="plain")
+
+        @modal.method()
+        def tell(self) -> str:
+            return self.name + " {version}"
+"""
+CALLER = """
+    import modal
+
+    print("function", modal.Function.from_name("service", "version").remote())
+    print("class", modal.Cls.from_name("service", "Model")(name="fancy").tell.remote())
+"""
+
+
+@pytest.fixture
+def service(server: ServerUnderTest, program: ProgramFolder) -> Iterator[Path]:
+    path = program(SERVICE.format(version="one"), "service.py")
+    server.modal("deploy", str(path))
+    yield path
+    server.modal("app", "stop", "service", "--yes")
+
+
+def test_functions_and_classes_are_called_from_elsewhere(
+    server: ServerUnderTest, service: Path, program: ProgramFolder
+) -> None:
+    outcome = server.script(program(CALLER, "caller.py"))
+    assert outcome.code == 0, outcome.output
+    assert "function one" in outcome.output
+    assert "class fancy one" in outcome.output
+
+
+def test_a_new_version_replaces_the_old_one_which_is_called_by_its_number(
+    server: ServerUnderTest, service: Path, program: ProgramFolder
+) -> None:
+    server.script(program(CALLER, "caller.py"))
+    server.modal("deploy", str(program(SERVICE.format(version="two"), "service.py")))
+    outcome = server.script(program(CALLER, "caller.py"))
+    assert "function two" in outcome.output and "class fancy two" in outcome.output
+    outcome = server.script(
+        program("""
+            import modal
+
+            print("then", modal.Function.from_name("service", "version", version=1).remote())
+            try:
+                modal.Function.from_name("service", "version", version=7).remote()
+            except modal.exception.NotFoundError as error:
+                print(error)
+        """)
+    )
+    assert "then one" in outcome.output
+    assert "app service has no version 7" in outcome.words
+
+
+def test_an_earlier_version_is_brought_back(server: ServerUnderTest, service: Path, program: ProgramFolder) -> None:
+    server.modal("deploy", str(program(SERVICE.format(version="two"), "service.py")), "--tag", "second")
+    server.modal("app", "rollback", "service", "v1")
+    assert "function one" in server.script(program(CALLER, "caller.py")).output
+    history = json.loads(server.modal("app", "history", "service", "--json"))
+    assert [entry["version"] for entry in history] == ["v3", "v2", "v1"]
+    assert "has no version 9" in server.modal("app", "rollback", "service", "v9", code=1)
+
+
+def test_no_call_fails_while_an_app_is_deployed_again_and_again(
+    server: ServerUnderTest, service: Path, program: ProgramFolder
+) -> None:
+    """By both strategies, under calls without a pause."""
+    caller = program(
+        """
+        import sys, threading, time
+        import modal
+
+        function = modal.Function.from_name("service", "version")
+        print("first", function.remote(), flush=True)
+        stop = threading.Event()
+        threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+        seen, calls, end = set(), 0, time.time() + 25
+        while time.time() < end:
+            seen.add(function.remote())
+            calls += 1
+        print("calls", calls, sorted(seen))
+        """,
+        "caller.py",
+    )
+    outcomes = []
+    calling = threading.Thread(target=lambda: outcomes.append(server.script(caller)))
+    calling.start()
+    time.sleep(3)
+    for version, strategy in (("two", "rolling"), ("three", "recreate"), ("four", "rolling")):
+        time.sleep(2)
+        server.modal("deploy", "--strategy", strategy, str(program(SERVICE.format(version=version), "service.py")))
+    calling.join()
+    assert outcomes[0].code == 0, outcomes[0].output
+    assert "'four', 'one', 'three', 'two'" in outcomes[0].output, outcomes[0].output
+
+
+def test_what_is_deployed_is_listed_with_its_tags_and_gone_when_it_is_stopped(
+    server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    server.modal("deploy", str(program(SERVICE.format(version="one"), "service.py")))
+    listed = {entry["description"]: entry for entry in json.loads(server.modal("app", "list", "--json"))}
+    assert listed["service"]["state"] == "deployed"
+    outcome = server.script(program("import modal\nprint(modal.App.lookup('service').get_tags())\n"))
+    assert "{'team': 'blue'}" in outcome.output
+    server.modal("app", "stop", "service", "--yes")
+    outcome = server.script(program(CALLER, "caller.py"))
+    assert outcome.code != 0
+    assert "no app is deployed as service" in outcome.words
+
+
+def test_a_deployed_app_goes_on_after_a_restart_of_the_server_and_keeps_its_containers_warm(
+    fresh_server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    fresh_server.modal(
+        "deploy",
+        str(
+            program("""
+                import modal
+
+                app = modal.App("warm", image=modal.Image.debian_slim())
+
+                @app.function(min_containers=1)
+                def ready() -> str:
+                    return "ready"
+            """)
+        ),
+    )
+
+    def live() -> int:
+        return int(
+            fresh_server.rows("SELECT count(*) FROM tasks WHERE ended_at IS NULL AND ready_at IS NOT NULL")[0][0]
+        )
+
+    deadline = time.monotonic() + 60
+    while live() != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    fresh_server.stop()
+    fresh_server.start()
+    while live() != 1:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    caller = program("import modal\nprint(modal.Function.from_name('warm', 'ready').remote())\n", "caller.py")
+    assert "ready" in fresh_server.script(caller).output
+
+
+def test_a_deployment_that_fails_leaves_the_old_version_alone(
+    server: ServerUnderTest, service: Path, program: ProgramFolder
+) -> None:
+    broken = SERVICE.format(version="two").replace("debian_slim()", "debian_slim().run_commands('exit 3')")
+    assert "exited with code 3" in server.modal("deploy", str(program(broken, "service.py")), code=1)
+    assert "function one" in server.script(program(CALLER, "caller.py")).output
+
+
+def test_environments_are_made_used_and_deleted(server: ServerUnderTest, program: ProgramFolder) -> None:
+    server.modal("environment", "create", "staging")
+    path = program(SERVICE.format(version="staged"), "service.py")
+    server.modal("deploy", "--env", "staging", str(path))
+    try:
+        caller = program(CALLER, "caller.py")
+        assert "function staged" in server.script(caller, MODAL_ENVIRONMENT="staging").output
+        assert "no app is deployed as service in environment main" in server.script(caller).words
+        assert "an app runs in it" in server.modal("environment", "delete", "staging", "--yes", code=1)
+    finally:
+        server.modal("app", "stop", "service", "--env", "staging", "--yes")
+        server.modal("environment", "delete", "staging", "--yes")
+    names = [entry["name"] for entry in json.loads(server.modal("environment", "list", "--json"))]
+    assert names == ["main"]
