@@ -29,6 +29,7 @@ from jiffy.server.imports import Imports
 from jiffy.server.issued_tokens import IssuedTokens
 from jiffy.server.remote_objects import RemoteObjects
 from jiffy.server.spans import send_span
+from jiffy.server.volume_files import VolumeFiles
 from jiffy.server.web import Web
 from jiffy.server.workers import Workers
 from jiffy.store.tokens import TokenKind
@@ -48,16 +49,18 @@ CheckToken = Callable[[str], Awaitable[TokenKind | None]]
 """What `id:secret` is a token for; None when this server did not issue it."""
 
 
-def public_application(blobs: Blobs, endpoints: Web) -> web.Application:
-    """What containers reach: their blobs, whose ids are the keys, and web endpoints."""
+def public_application(blobs: Blobs, files: VolumeFiles, endpoints: Web) -> web.Application:
+    """What containers reach: their blobs, whose ids are the keys, files of volumes by signed addresses, web endpoints."""
     application = web.Application(middlewares=[explain_errors, endpoints.route], client_max_size=0)
     application.router.add_put("/blobs/{blob_id}", blobs.upload)
     application.router.add_get("/blobs/{blob_id}", blobs.download)
+    files.add_routes(application)
     return application
 
 
 def full_application(
     blobs: Blobs,
+    files: VolumeFiles,
     endpoints: Web,
     objects: LocalObjects,
     workers: Workers,
@@ -72,7 +75,7 @@ def full_application(
 ) -> web.Application:
     """The same, and what hosts and operators reach; `describe` gives the state for /health, `describe_fleet` that of
     its machines."""
-    application = public_application(blobs, endpoints)
+    application = public_application(blobs, files, endpoints)
 
     def for_token(handler: Handler, *kinds: TokenKind) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:

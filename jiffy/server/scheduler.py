@@ -454,6 +454,14 @@ class Scheduler:
             )
         await self.stop_strays()
         await self.recount_demand()
+        await self._keep_warm()
+
+    async def _keep_warm(self) -> None:
+        """Functions that want containers without inputs."""
+        for app in await self._stores.apps.live():
+            for function_id in app.function_ids.values():
+                if (await read_function(self._stores.functions, function_id)).settings.limits.minimum:
+                    await self.add_demand(function_id, 0)
 
     async def close(self) -> None:
         if self._timer is not None:

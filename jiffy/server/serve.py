@@ -79,6 +79,8 @@ from jiffy.server.streams import Streams
 from jiffy.server.tasks import Tasks
 from jiffy.server.token_identity import TokenIdentity
 from jiffy.server.tokens import Tokens
+from jiffy.server.volume_files import VolumeFiles
+from jiffy.server.volumes import Volumes
 from jiffy.server.web import Web
 from jiffy.server.web_calls import WebCalls
 from jiffy.server.worker_events import WorkerEvents
@@ -180,6 +182,7 @@ def _assemble(
     blobs = Blobs(stores, objects)
     apps = Apps(stores, scheduler, builds, bells)
     schedules = Schedules(stores, scheduler)
+    files = VolumeFiles(objects, tokens.key.encode())
     streams = Streams(stores, bells, blobs.read)
     endpoints = Web(stores, WebCalls(stores, scheduler, streams, bells))
     nouns: list[object] = [
@@ -194,6 +197,7 @@ def _assemble(
         Calls(stores, scheduler, bells),
         CallRecords(stores),
         streams,
+        Volumes(stores, objects, files),
         Cancellations(stores, scheduler, bells),
         Containers(stores, scheduler, bells),
         Images(stores, definitions, builds, bells),
@@ -203,7 +207,7 @@ def _assemble(
         Secrets(stores),
         blobs,
     ]
-    bridges = Bridges(stores, nouns, lambda: public_application(blobs, endpoints))
+    bridges = Bridges(stores, nouns, lambda: public_application(blobs, files, endpoints))
     workers.listener = WorkerEvents(
         stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close
     )
@@ -222,6 +226,7 @@ def _assemble(
 
     application = full_application(
         blobs,
+        files,
         endpoints,
         objects,
         workers,

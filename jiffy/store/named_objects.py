@@ -13,7 +13,7 @@ from typing import Final
 from jiffy.errors import ConflictError, NotFoundError
 from jiffy.store.base import Connection, Database, Row
 
-_CONTENTS: Final = ("dict_entries", "queue_items")
+_CONTENTS: Final = ("dict_entries", "queue_items", "volumes")
 
 
 @dataclass(frozen=True, slots=True)

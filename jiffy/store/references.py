@@ -50,6 +50,7 @@ class ReferenceStore:
             _read_made(connection, found)
             _read_mounts(connection, found)
             _read_blobs(connection, found, blobs_since)
+            found.indexes.update(row["head"] for row in connection.execute("SELECT head FROM volumes"))
             found.objects.update(row["digest"] for row in connection.execute("SELECT digest FROM profiles"))
             return found
 

@@ -290,6 +290,12 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         UNIQUE (kind, environment, name)
     );
     CREATE INDEX ephemeral_objects ON named_objects (beat_at) WHERE beat_at IS NOT NULL;
+    CREATE TABLE volumes (
+        object_id TEXT PRIMARY KEY REFERENCES named_objects,
+        fs_version INTEGER NOT NULL,
+        head TEXT NOT NULL,
+        changed_at REAL NOT NULL
+    );
     CREATE TABLE dict_entries (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         object_id TEXT NOT NULL REFERENCES named_objects,

@@ -29,6 +29,7 @@ from jiffy.store.secrets import Secrets
 from jiffy.store.sqlite import SqliteDatabase
 from jiffy.store.tasks import Tasks
 from jiffy.store.tokens import Tokens
+from jiffy.store.volumes import Volumes
 
 if TYPE_CHECKING:
     from jiffy.store.postgres import PostgresDatabase
@@ -57,6 +58,7 @@ class Stores:
     secrets: Secrets
     tasks: Tasks
     tokens: Tokens
+    volumes: Volumes
 
     def close(self) -> None:
         self.database.close()
@@ -99,4 +101,5 @@ def make_stores(database: Database) -> Stores:
         secrets=Secrets(database),
         tasks=Tasks(database),
         tokens=Tokens(database),
+        volumes=Volumes(database),
     )

@@ -11,7 +11,7 @@ def test_methods_share_what_enter_set_up(server: ServerUnderTest, program: Progr
 
             app = modal.App("class", image=modal.Image.debian_slim())
 
-            @app.cls()
+            @app.cls(enable_memory_snapshot=True)
             class Counter:
                 @modal.enter(snap=True)
                 def first(self):

@@ -122,7 +122,7 @@ PROGRAM = """
 
 @pytest.fixture(scope="module")
 def site(server: ServerUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerUnderTest]:
-    server.modal("deploy", str(write_program(tmp_path_factory.mktemp("site"), PROGRAM, "site.py")))
+    server.modal("deploy", str(write_program(tmp_path_factory.mktemp("site"), PROGRAM, "shop.py")))
     yield server
     server.modal("app", "stop", "site", "--yes")
 
