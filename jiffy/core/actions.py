@@ -44,6 +44,20 @@ class TemporaryMount:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeMount:
+    """A volume at `target`, as of the index `head`, whose EROFS images are `layers`. What is written there is told to the
+    server when it asks, and with `background` every few seconds and at the end. `sub_path`: only what is there of it."""
+
+    volume_id: str
+    target: str
+    head: str
+    layers: tuple[str, ...]
+    read_only: bool = False
+    background: bool = False
+    sub_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchContainer:
     """Start one container.
 
@@ -71,6 +85,7 @@ class LaunchContainer:
     user: User = User()
     caches: tuple[CacheMount, ...] = ()
     temporary: tuple[TemporaryMount, ...] = ()
+    volumes: tuple[VolumeMount, ...] = ()
     network: bool = True
     capture: bool = False
 
@@ -84,4 +99,24 @@ class StopContainer:
     grace_seconds: float = 30.0
 
 
-Action = LaunchContainer | StopContainer
+@dataclass(frozen=True, slots=True)
+class CommitVolume:
+    """Tell what a container wrote to a volume: by VolumeCaptured, if it wrote anything, then by VolumeAnswered."""
+
+    task_id: str
+    volume_id: str
+    request_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReloadVolume:
+    """Have a container see a volume as of another index. What it wrote is told first. Answered by VolumeAnswered."""
+
+    task_id: str
+    volume_id: str
+    head: str
+    layers: tuple[str, ...]
+    request_id: str
+
+
+Action = LaunchContainer | StopContainer | CommitVolume | ReloadVolume

@@ -106,6 +106,28 @@ class ChangeCaptured:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeCaptured:
+    """All that a container wrote to a volume since it was mounted as of the index `head`: `change` is as in ChangeCaptured,
+    `before` the one that was told last, empty for none. `request_id` is empty when nobody asked."""
+
+    task_id: str
+    volume_id: str
+    head: str
+    change: str
+    before: str = ""
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeAnswered:
+    """An order about a volume was obeyed, or why not."""
+
+    task_id: str
+    request_id: str
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class ContainerExited:
     """All of the container's output was reported before this. `exit_code` is 128+N for signal N."""
 
@@ -117,5 +139,13 @@ class ContainerExited:
 
 
 Event = (
-    WorkerConnected | WorkerReported | ContainerStarted | StartRecorded | LogWritten | ChangeCaptured | ContainerExited
+    WorkerConnected
+    | WorkerReported
+    | ContainerStarted
+    | StartRecorded
+    | LogWritten
+    | ChangeCaptured
+    | VolumeCaptured
+    | VolumeAnswered
+    | ContainerExited
 )

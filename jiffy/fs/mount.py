@@ -26,6 +26,8 @@ _MS_NODEV: Final = 4
 _MS_BIND: Final = 4096
 _MS_REC: Final = 16384
 _MS_SLAVE: Final = 1 << 19
+_MS_SHARED: Final = 1 << 20
+_MS_REMOUNT: Final = 32
 _MNT_DETACH: Final = 2
 
 _SYS_MOVE_MOUNT: Final = 429
@@ -98,6 +100,22 @@ def bind_mount(source: Path, at: Path) -> None:
         _mount(str(source), at, None, _MS_BIND | _MS_REC)
     except OSError as error:
         raise _explain(error, f"bind {source}", at) from error
+
+
+def make_shared(at: Path) -> None:
+    """What is mounted there from now on appears in the namespaces that get a copy of the mount."""
+    try:
+        _mount("none", at, None, _MS_SHARED)
+    except OSError as error:
+        raise _explain(error, "share a mount", at) from error
+
+
+def make_read_only(at: Path) -> None:
+    """The mount, not what it shows."""
+    try:
+        _mount("none", at, None, _MS_BIND | _MS_REMOUNT | _MS_RDONLY)
+    except OSError as error:
+        raise _explain(error, "make a mount read-only", at) from error
 
 
 def unmount(at: Path) -> None:

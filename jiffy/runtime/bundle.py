@@ -52,11 +52,13 @@ _MOST_FILES: Final = 65536
 
 @dataclass(frozen=True, slots=True)
 class BindMount:
-    """A file or folder of the host at an absolute path in the container."""
+    """A file or folder of the host at an absolute path in the container. One that `follows` comes with all that is mounted
+    in it, and what is mounted there later appears too."""
 
     source: Path
     target: str
     read_only: bool = True
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ def describe(spec: ContainerSpec) -> dict[str, Any]:
             "resources": _describe_resources(spec),
             "maskedPaths": list(_MASKED),
             "readonlyPaths": list(_READ_ONLY),
+            **({"rootfsPropagation": "rslave"} if any(mount.follows for mount in spec.mounts) else {}),
             "seccomp": describe_filter(),
         },
     }
@@ -142,7 +145,8 @@ def _open_files() -> int:
 
 
 def _describe_mount(mount: BindMount) -> dict[str, Any]:
-    options = ["bind", "nosuid", "nodev", "ro" if mount.read_only else "rw"]
+    kind = ["rbind", "rslave"] if mount.follows else ["bind"]
+    options = [*kind, "nosuid", "nodev", "ro" if mount.read_only else "rw"]
     return {"destination": mount.target, "type": "bind", "source": str(mount.source), "options": options}
 
 

@@ -67,6 +67,16 @@ def _working_set(current: Path, details: Path, field: str) -> int:
     return max(0, _read_number(current) - _read_field(details, field))
 
 
+def processes(group: str, root: Path = ROOT) -> set[int]:
+    """All that are in a group or below it."""
+    found: set[int] = set()
+    for folder in _folders(group, root):
+        for procs in folder.rglob("cgroup.procs"):
+            with contextlib.suppress(OSError):
+                found.update(map(int, procs.read_text().split()))
+    return found
+
+
 async def remove_group(group: str, root: Path = ROOT) -> None:
     """Kill whatever is in a group and below, and remove it from every hierarchy. Nothing happens when it is gone."""
     folders = [folder for folder in _folders(group, root) if folder.is_dir()]

@@ -74,8 +74,10 @@ class Definitions:
         """Look up all that a definition names. NotFoundError and UnsupportedError say what is not to be had."""
         if image.gpu_config.count or image.gpu_config.gpu_type:
             raise UnsupportedError("the image asks for a GPU to be built", why="this server has none to give")
-        if image.volume_mounts:
-            raise UnsupportedError("the image's build uses volumes", why="this version of jiffy has none yet")
+        if image.volume_mounts and not image.HasField("build_function"):
+            raise UnsupportedError(
+                "a step of the image's build uses volumes", hint="run_function(..., volumes=) can write to one"
+            )
         secrets = await self._variables(image.secret_ids)
         return Definition(
             identity=await self.identify(image, builder_version),

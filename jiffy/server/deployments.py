@@ -125,7 +125,7 @@ class Deployments:
         self, request: api_pb2.AppGetLayoutRequest, caller: Caller
     ) -> api_pb2.AppGetLayoutResponse:
         app = await self._stores.apps.get(request.app_id)
-        layout = await make_layout(self._stores.functions, app, ())
+        layout = await make_layout(self._stores, app, ())
         for each in layout.objects:
             if each.HasField("function_handle_metadata"):
                 located = locate_handle(each.function_handle_metadata, caller.endpoint_url)

@@ -24,7 +24,6 @@ from jiffy.store.functions import StoredDefinition, StoredFunction
 from jiffy.store.stores import Stores
 
 _UNSUPPORTED: Final = {
-    "volume_mounts": "volumes",
     "shared_volume_mounts": "network file systems",
     "cloud_bucket_mounts": "cloud bucket mounts",
 }

@@ -6,7 +6,7 @@ from typing import Final
 
 from modal_proto import api_pb2
 
-from jiffy.core.actions import LaunchContainer, Resources
+from jiffy.core.actions import LaunchContainer, Resources, VolumeMount
 from jiffy.errors import NotFoundError, UnsupportedError
 from jiffy.server.derivations import Derivations
 from jiffy.server.known_functions import KnownFunction
@@ -14,6 +14,7 @@ from jiffy.server.layers import without_repeats
 from jiffy.server.layouts import make_layout
 from jiffy.server.packs import Packs
 from jiffy.server.profiles import Profiles, Start
+from jiffy.server.volume_mounts import describe_mounts
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.mounts import CLIENT_REFERENCE
 from jiffy.store.stores import Stores
@@ -35,6 +36,7 @@ class Launches:
         image, content = await self._image(function.definition)
         arguments = await self._arguments(function, task_id)
         layers = await self._layers(function.definition, image, content)
+        volumes = await self.volumes(function.definition)
         name = f"{function.definition.module_name}.{function.definition.function_name}"
         advice = await self._profiles.advise(task_id, Start(name, image.image_id, content.python, layers))
         return LaunchContainer(
@@ -50,7 +52,10 @@ class Launches:
             resources=Resources(function.settings.memory_limit_bytes, function.settings.cpu_limit_millis),
             profile=self._packs.find(advice.profile) if advice.is_settled else advice.profile,
             catalogues=() if advice.is_known else tuple([await self._derivations.catalogue(layer) for layer in layers]),
-            chunk_maps=tuple([await self._derivations.chunk_map(layer) for layer in layers]),
+            chunk_maps=tuple(
+                [await self._derivations.chunk_map(layer) for layer in (*layers, *{volume.head for volume in volumes})]
+            ),
+            volumes=volumes,
             record=advice.record,
             capture=function.definition.is_builder_function,
         )
@@ -59,6 +64,14 @@ class Launches:
         """The indexes of a function's containers, bottom first: those of its image come first."""
         image, content = await self._image(definition)
         return await self._layers(definition, image, content)
+
+    async def volumes(self, definition: api_pb2.Function) -> tuple[VolumeMount, ...]:
+        """A function's volumes as they are committed now."""
+        heads: dict[str, tuple[str, tuple[str, ...]]] = {}
+        for mount in definition.volume_mounts:
+            head = (await self._stores.volumes.get(mount.volume_id)).head
+            heads[mount.volume_id] = (head, (await self._derivations.erofs_image(head),))
+        return describe_mounts(definition, heads)
 
     async def secrets(self, definition: api_pb2.Function) -> dict[str, str]:
         """The variables of a function's secrets; of several with one name, the last counts."""
@@ -120,7 +133,7 @@ class Launches:
     async def _arguments(self, function: KnownFunction, task_id: str) -> api_pb2.ContainerArguments:
         app = await self._stores.apps.get(function.app_id)
         dependencies = [function.base_id, *(each.object_id for each in function.definition.object_dependencies)]
-        layout = await make_layout(self._stores.functions, app, dependencies)
+        layout = await make_layout(self._stores, app, dependencies)
         name = function.definition.function_name
         if layout.function_ids.get(name) != function.base_id:
             layout.function_ids[name] = function.base_id

@@ -80,6 +80,7 @@ from jiffy.server.tasks import Tasks
 from jiffy.server.token_identity import TokenIdentity
 from jiffy.server.tokens import Tokens
 from jiffy.server.volume_files import VolumeFiles
+from jiffy.server.volume_mounts import VolumeMounts
 from jiffy.server.volumes import Volumes
 from jiffy.server.web import Web
 from jiffy.server.web_calls import WebCalls
@@ -183,6 +184,8 @@ def _assemble(
     apps = Apps(stores, scheduler, builds, bells)
     schedules = Schedules(stores, scheduler)
     files = VolumeFiles(objects, tokens.key.encode())
+    volumes = Volumes(stores, objects, files)
+    mounts = VolumeMounts(stores, objects, volumes, derivations, scheduler)
     streams = Streams(stores, bells, blobs.read)
     endpoints = Web(stores, WebCalls(stores, scheduler, streams, bells))
     nouns: list[object] = [
@@ -197,7 +200,8 @@ def _assemble(
         Calls(stores, scheduler, bells),
         CallRecords(stores),
         streams,
-        Volumes(stores, objects, files),
+        volumes,
+        mounts,
         Cancellations(stores, scheduler, bells),
         Containers(stores, scheduler, bells),
         Images(stores, definitions, builds, bells),
@@ -209,7 +213,7 @@ def _assemble(
     ]
     bridges = Bridges(stores, nouns, lambda: public_application(blobs, files, endpoints))
     workers.listener = WorkerEvents(
-        stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close
+        stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close, mounts
     )
 
     collection = Collection(stores.references, objects, KnownLayers(data.layers, objects), remote.forget)

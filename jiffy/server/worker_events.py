@@ -7,13 +7,23 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from jiffy import failpoints
 from jiffy.core import facts
-from jiffy.core.events import ContainerExited, ContainerStarted, Event, StartRecorded, WorkerConnected, WorkerReported
+from jiffy.core.events import (
+    ContainerExited,
+    ContainerStarted,
+    Event,
+    StartRecorded,
+    VolumeAnswered,
+    VolumeCaptured,
+    WorkerConnected,
+    WorkerReported,
+)
 from jiffy.core.placement import Room
 from jiffy.errors import JiffyError
 from jiffy.server.bells import Bells
 from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.steps import Steps
+from jiffy.server.volume_mounts import VolumeMounts
 from jiffy.store.stores import Stores
 
 logger = logging.getLogger(__name__)
@@ -36,6 +46,7 @@ class WorkerEvents:
         hear: Callable[[Event], None],
         open_bridge: OpenBridge,
         close_bridge: CloseBridge,
+        volumes: VolumeMounts,
     ) -> None:
         self._stores = stores
         self._scheduler = scheduler
@@ -45,6 +56,7 @@ class WorkerEvents:
         self._hear = hear
         self._open_bridge = open_bridge
         self._close_bridge = close_bridge
+        self._volumes = volumes
 
     async def worker_connected(self, event: WorkerConnected, room: Room) -> None:
         try:
@@ -80,7 +92,12 @@ class WorkerEvents:
             if isinstance(event, StartRecorded):
                 await self._profiles.record(event.task_id, event.objects)
         for _, event in events:  # also one that was recorded before: the last server may have died before it acted
+            if isinstance(event, VolumeCaptured):
+                await self._volumes.captured(event)
+            if isinstance(event, VolumeAnswered):
+                self._volumes.answered(event)
             if isinstance(event, ContainerExited):
+                self._volumes.task_ended(event.task_id)
                 self._profiles.forget(event.task_id)
                 self._scheduler.container_exited(event)
 

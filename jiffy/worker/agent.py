@@ -16,7 +16,7 @@ from typing import Final
 
 from jiffy import failpoints
 from jiffy.addresses import read_address
-from jiffy.core.actions import Action, LaunchContainer, StopContainer
+from jiffy.core.actions import Action, CommitVolume, LaunchContainer, ReloadVolume, StopContainer
 from jiffy.core.events import PROTOCOL, Listeners, WorkerConnected, WorkerReported
 from jiffy.datadir import DataDirectory, read_token
 from jiffy.errors import JiffyError
@@ -169,6 +169,8 @@ class Agent:
                 self._launch(action)
             case StopContainer() if action.task_id in self._containers:
                 self._containers[action.task_id].stop(action)
+            case CommitVolume() | ReloadVolume() if action.task_id in self._containers:
+                self._containers[action.task_id].obey(action)
 
     def _is_ending(self) -> bool:
         return self._leaving or self._ended.is_set()

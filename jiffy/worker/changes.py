@@ -31,6 +31,18 @@ class Changes:
         """From an upper folder that is mounted no more; its files are moved away."""
         return await asyncio.to_thread(self._capture, task_id, upper)
 
+    async def copy(self, upper: Path) -> Digest:
+        """A change of an upper folder that is in use and stays as it is."""
+        return await asyncio.to_thread(self._copy, upper)
+
+    def _copy(self, upper: Path) -> Digest:
+        with self._objects.batch() as batch:
+            change = capture_change(upper, batch.copy)
+            digest = batch.put(encode_change(change))
+        if self._store is not None:
+            self._send(self._store, [*_contents(change), digest])
+        return digest
+
     def _capture(self, task_id: str, upper: Path) -> ChangeCaptured:
         with self._objects.batch() as batch:
             change = capture_change(upper, batch.adopt)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from jiffy import failpoints
-from jiffy.core.actions import LaunchContainer, StopContainer
+from jiffy.core.actions import CommitVolume, LaunchContainer, ReloadVolume, StopContainer
 from jiffy.core.events import ContainerExited, ContainerStarted, ExitReason, StartRecorded
 from jiffy.errors import JiffyError, UnsupportedError
 from jiffy.fs.prefetch import Request
@@ -26,6 +26,7 @@ from jiffy.worker.host import Host
 from jiffy.worker.logs import LogPipe
 from jiffy.worker.recording import Recording, begin_recording
 from jiffy.worker.roots import Root
+from jiffy.worker.volumes import Volumes
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +61,7 @@ class Container:
         self._stop: StopContainer | None = None
         self._killer: asyncio.TimerHandle | None = None
         self._recording: Recording | None = None
+        self._volumes: Volumes | None = None
         self._pipes = [LogPipe(order.task_id, stream, host.report, host.is_full) for stream in (1, 2)]
 
     @property
@@ -72,6 +74,8 @@ class Container:
             async with self._host.caches.held(self._order.caches) as caches:
                 process = await self._launch(caches)
                 code = await process.wait()
+            if self._volumes is not None:
+                await self._volumes.finish()
             if self._order.capture and code == 0 and self._stop is None:
                 await self._capture()
             await self._report_exit(code)
@@ -82,6 +86,11 @@ class Container:
             self._report(0, ExitReason.LAUNCH_FAILED, self._explain(error))
         finally:
             await self._clean_up()
+
+    def obey(self, order: CommitVolume | ReloadVolume) -> None:
+        """About a volume of it."""
+        if self._volumes is not None:
+            self._volumes.obey(order)
 
     def stop(self, order: StopContainer) -> None:
         """SIGINT, then SIGKILL after the grace. A repeated order only shortens it."""
@@ -124,7 +133,8 @@ class Container:
             self._interface = await self._host.network.take()
         phases.end("network")
         self._bundle.mkdir()
-        spec = self._spec(self._root, caches)
+        volumes = await self._open_volumes(self._root) if order.volumes else []
+        spec = self._spec(self._root, [*caches, *volumes])
         stdout, stderr = self._pipes
         self._process = await self._host.runtime.start(spec, self._bundle, stdout.writer, stderr.writer)
         failpoints.reach("container-started")
@@ -136,6 +146,13 @@ class Container:
             stop, self._stop = self._stop, None
             self.stop(stop)
         return self._process
+
+    async def _open_volumes(self, root: Root) -> list[BindMount]:
+        host = self._host
+        self._volumes = Volumes(
+            self.task_id, self._order.volumes, root.folder, host.roots, host.changes, host.report, self.cgroup
+        )
+        return await self._volumes.open()
 
     async def _begin_recording(self, root: Root) -> None:
         layers = self._host.roots.layer_mounts(root)
@@ -228,6 +245,8 @@ class Container:
         await _try(self._host.runtime.delete(self.task_id))
         await _try(cgroups.remove_group(self.cgroup))
         shutil.rmtree(self._bundle, ignore_errors=True)
+        if self._volumes is not None:
+            await _try(self._volumes.close())
         if self._interface is not None:
             await _try(self._host.network.release(self._interface))
         if self._root is not None:

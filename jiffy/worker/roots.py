@@ -78,10 +78,10 @@ class Roots:
                 self._layers[digest].users -= 1
             raise
 
-    async def mount(self, identifier: str, layers: Sequence[Digest]) -> Root:
-        """Mount a root on prepared layers (bottom first)."""
+    async def mount(self, identifier: str, layers: Sequence[Digest], at: Path | None = None) -> Root:
+        """Mount a root on prepared layers (bottom first), in a folder of its own or in one that is there."""
         folder = self._data.containers / identifier
-        root = Root(folder / "root", folder, tuple(layers))
+        root = Root(at or folder / "root", folder, tuple(layers))
         await asyncio.to_thread(self._mount_now, root)
         return root
 
@@ -127,7 +127,7 @@ class Roots:
     def _mount_now(self, root: Root) -> None:
         upper, work = root.upper, root.folder / "work"
         for folder in (upper, work, root.path):
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
         layers = self.layer_mounts(root)
         _copy_status(layers[0], upper)
         mount_overlay(root.path, layers, self._lazy.data_layers, upper, work)

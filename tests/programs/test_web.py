@@ -245,7 +245,6 @@ def test_a_client_that_hangs_up_ends_its_request(
                 await response.content.readany()
 
     asyncio.run(hang_up())
-    reader = write_program(
-        tmp_path_factory.mktemp("gone"), "import modal\nprint(modal.Queue.from_name('gone').get(timeout=20))\n"
-    )
+    text = "import modal\nprint(modal.Queue.from_name('gone', create_if_missing=True).get(timeout=20))\n"
+    reader = write_program(tmp_path_factory.mktemp("gone"), text)
     assert "hung up" in site.script(reader).output

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from modal_proto import api_pb2
@@ -23,6 +23,7 @@ from jiffy.server.known_functions import KnownFunction
 from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.steps import Steps
+from jiffy.server.volume_mounts import VolumeMounts
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.store.calls import Call, Calls, Result, Settled
 from jiffy.store.functions import StoredFunction
@@ -58,6 +59,10 @@ class Connections:
         return [order.task_id for order in self.orders if isinstance(order, StopContainer)]
 
 
+class _NoVolumes:
+    def task_ended(self, task_id: str) -> None: ...
+
+
 @dataclass
 class House:
     """A scheduler on a store, which may be replaced as after a kill."""
@@ -71,7 +76,15 @@ class House:
         profiles = Profiles(self.stores.profiles, LocalObjects(self.path.parent, self.path.parent), _no_index)
         self.scheduler = Scheduler(self.stores, self.connections, self._prepare, bells)
         self.events = WorkerEvents(
-            self.stores, self.scheduler, bells, profiles, Steps(self.scheduler), _ignore, _nothing, _nothing
+            self.stores,
+            self.scheduler,
+            bells,
+            profiles,
+            Steps(self.scheduler),
+            _ignore,
+            _nothing,
+            _nothing,
+            cast(VolumeMounts, _NoVolumes()),
         )
 
     async def close(self) -> None:

@@ -23,6 +23,7 @@ from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.schedules import Schedules
 from jiffy.server.steps import Steps
+from jiffy.server.volume_mounts import VolumeMounts
 from jiffy.server.worker_events import WorkerEvents
 from jiffy.server.workers import Workers
 from jiffy.store.stores import make_stores
@@ -39,6 +40,10 @@ class _NoBuilds:
 class _NoProfiles:
     async def record(self, task_id: str, objects: object) -> None: ...
     def forget(self, task_id: str) -> None: ...
+
+
+class _NoVolumes:
+    def task_ended(self, task_id: str) -> None: ...
 
 
 class SimServer:
@@ -61,6 +66,7 @@ class SimServer:
             _ignore,
             _nothing,
             _nothing,
+            cast(VolumeMounts, _NoVolumes()),
         )
         self.apps = Apps(stores, self.scheduler, builds, bells)
         self.nouns: tuple[object, ...] = (
