@@ -87,6 +87,13 @@ def launch(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | No
     _run(("launch",), data, 1 if smoke else samples, as_json, save)
 
 
+@bench.command()
+@_measure_options
+def call(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
+    """Calls of functions. Needs no root."""
+    _run(("call",), data, 1 if smoke else samples, as_json, save, needs_root=False)
+
+
 @bench.command("import")
 @_measure_options
 def import_images(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:

@@ -36,8 +36,9 @@ from jiffy.server.options import ServerOptions
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.secrets import Secrets
 from jiffy.server.token_identity import TokenIdentity
-from jiffy.server.tokens import Tokens
+from jiffy.server.tokens import Tokens, read_signing_key
 from jiffy.store.base import Database
+from jiffy.store.ciphers import Cipher, KeyCipher
 from jiffy.store.leadership import LeadersDatabase, Leadership
 from jiffy.store.sqlite import SqliteDatabase
 from jiffy.store.stores import Stores, make_stores, open_postgres
@@ -75,7 +76,8 @@ async def stand_alone(
     else:
         database = await asyncio.to_thread(SqliteDatabase, data.database)
         stack.callback(database.close)
-    stores = make_stores(database)
+    stores = make_stores(database, _cipher(data))
+    await stores.secrets.encrypt_all()
     await _ensure_token(data, stores)
     return Standing(stores, Bells())
 
@@ -87,7 +89,7 @@ async def lead_in_turn(
     engine = await asyncio.to_thread(open_postgres, options.store)
     stack.callback(engine.close)
     await asyncio.to_thread(partial(engine.hold, alone=False))
-    stores = make_stores(engine)
+    stores = make_stores(engine, _cipher(data))
     await _ensure_token(data, stores)
     ensure_certificate(data.certificate)
     doorbell, leadership, address = Doorbell(engine), Leadership(engine), f"https://{options.gate}"
@@ -97,7 +99,9 @@ async def lead_in_turn(
         begin_anew()
     stack.push_async_callback(_release, leadership, term)
     await keep_running(stack, keep_leading(leadership, term))
-    return Standing(make_stores(LeadersDatabase(engine, term, engine.idle_seconds)), doorbell.bells, doorbell)
+    leaders = make_stores(LeadersDatabase(engine, term, engine.idle_seconds), _cipher(data))
+    await leaders.secrets.encrypt_all()
+    return Standing(leaders, doorbell.bells, doorbell)
 
 
 async def _follow(
@@ -140,6 +144,10 @@ async def _release(leadership: Leadership, term: int) -> None:
     """Another leads soon enough also when the store does not answer."""
     with contextlib.suppress(JiffyError):
         await leadership.release(term)
+
+
+def _cipher(data: DataDirectory) -> Cipher:
+    return KeyCipher(read_signing_key(data.signing_key).encode())
 
 
 async def _ensure_token(data: DataDirectory, stores: Stores) -> None:

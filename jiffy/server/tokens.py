@@ -19,10 +19,10 @@ LIFETIME: Final = 1200
 
 
 class Tokens:
-    """`key_file` holds the key that signs; it is minted when it is not there."""
+    """`key_file` holds the key that signs."""
 
     def __init__(self, key_file: Path) -> None:
-        self.key = _read_key(key_file)
+        self.key = read_signing_key(key_file)
 
     async def auth_token_get(
         self, request: api_pb2.AuthTokenGetRequest, caller: Caller
@@ -32,7 +32,8 @@ class Tokens:
         return api_pb2.AuthTokenGetResponse(token=jwt.encode(claims, self.key, ALGORITHM))
 
 
-def _read_key(path: Path) -> str:
+def read_signing_key(path: Path) -> str:
+    """It is minted when it is not there."""
     if not path.exists():
         create_file(path, secrets.token_hex(32), private=True)
     return path.read_text()

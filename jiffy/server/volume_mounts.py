@@ -53,7 +53,9 @@ class VolumeMounts:
         return api_pb2.VolumeCommitResponse(skip_reload=True)
 
     async def volume_reload(self, request: api_pb2.VolumeReloadRequest, caller: Caller) -> Empty:
+        """What the calling container wrote is committed first."""
         task_id = caller.require_task()
+        await self._ask(task_id, CommitVolume(task_id, request.volume_id, caller.new_id("vc")))
         head = (await self._stores.volumes.get(request.volume_id)).head
         layers = (await self._derivations.erofs_image(head),)
         await self._ask(task_id, ReloadVolume(task_id, request.volume_id, head, layers, caller.new_id("vr")))

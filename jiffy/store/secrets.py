@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from jiffy.errors import NotFoundError
 from jiffy.store.base import Connection, Database, Row
+from jiffy.store.ciphers import Cipher
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,11 @@ class Secret:
 
 
 class Secrets:
-    def __init__(self, database: Database) -> None:
+    """Their values are in the database as `cipher` makes them."""
+
+    def __init__(self, database: Database, cipher: Cipher) -> None:
         self._database = database
+        self._cipher = cipher
 
     async def put(self, secret: Secret) -> None:
         """Add, or replace all of its variables."""
@@ -38,7 +42,7 @@ class Secrets:
                     secret.environment,
                     secret.name or None,
                     secret.app_id,
-                    json.dumps(secret.variables),
+                    self._cipher.encrypt(json.dumps(secret.variables)),
                     time.time(),
                 ),
             )
@@ -67,17 +71,30 @@ class Secrets:
 
     async def _select(self, condition: str, *values: object) -> list[Secret]:
         def work(connection: Connection) -> list[Secret]:
-            return [_secret(row) for row in connection.execute(f"SELECT * FROM secrets WHERE {condition}", values)]
+            return [self._secret(row) for row in connection.execute(f"SELECT * FROM secrets WHERE {condition}", values)]
 
         return await self._database.read(work)
 
+    async def encrypt_all(self) -> None:
+        """Those too that were written before there was a key."""
 
-def _secret(row: Row) -> Secret:
-    return Secret(
-        secret_id=row["secret_id"],
-        environment=row["environment"],
-        name=row["name"] or "",
-        app_id=row["app_id"],
-        variables=dict(json.loads(row["variables"])),
-        created_at=row["created_at"],
-    )
+        def work(connection: Connection) -> None:
+            for row in connection.execute("SELECT secret_id, variables FROM secrets").fetchall():
+                plain = self._cipher.decrypt(row["variables"])
+                if plain == row["variables"]:
+                    connection.execute(
+                        "UPDATE secrets SET variables=? WHERE secret_id=?",
+                        (self._cipher.encrypt(plain), row["secret_id"]),
+                    )
+
+        await self._database.write(work)
+
+    def _secret(self, row: Row) -> Secret:
+        return Secret(
+            secret_id=row["secret_id"],
+            environment=row["environment"],
+            name=row["name"] or "",
+            app_id=row["app_id"],
+            variables=dict(json.loads(self._cipher.decrypt(row["variables"]))),
+            created_at=row["created_at"],
+        )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from jiffy.extras import load_extra
 from jiffy.store.apps import Apps
 from jiffy.store.base import POSTGRES_SCHEMES, Database
 from jiffy.store.blobs import Blobs
 from jiffy.store.calls import Calls
+from jiffy.store.ciphers import Cipher, NoCipher
 from jiffy.store.dicts import Dicts
 from jiffy.store.endpoints import Endpoints
 from jiffy.store.environments import Environments
@@ -33,6 +34,8 @@ from jiffy.store.volumes import Volumes
 
 if TYPE_CHECKING:
     from jiffy.store.postgres import PostgresDatabase
+
+_NO_CIPHER: Final = NoCipher()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,8 @@ def open_postgres(url: str) -> PostgresDatabase:
     return opened
 
 
-def make_stores(database: Database) -> Stores:
+def make_stores(database: Database, cipher: Cipher = _NO_CIPHER) -> Stores:
+    """`cipher` is for what is not to be read in the database."""
     return Stores(
         database=database,
         apps=Apps(database),
@@ -98,7 +102,7 @@ def make_stores(database: Database) -> Stores:
         queue_items=QueueItems(database),
         references=ReferenceStore(database),
         schedules=Schedules(database),
-        secrets=Secrets(database),
+        secrets=Secrets(database, cipher),
         tasks=Tasks(database),
         tokens=Tokens(database),
         volumes=Volumes(database),

@@ -66,7 +66,7 @@ class Volume:
         return BindMount(source, self.order.target, self.order.read_only, follows=True)
 
     async def capture(self, request_id: str = "") -> VolumeCaptured | None:
-        """What was written since it was mounted; None when nothing was since the last time, unless somebody asked."""
+        """What was written since it was mounted; None when nothing was since the last time."""
         async with self._turn:
             return await self._capture(request_id)
 
@@ -115,7 +115,7 @@ class Volume:
     async def _capture(self, request_id: str) -> VolumeCaptured | None:
         upper = self._roots_here[-1].upper
         signature = await asyncio.to_thread(_sign, upper)
-        if signature == self._seen and not request_id:
+        if signature == self._seen:
             return None
         digest = await self._changes.copy(upper)
         before, self._reported, self._seen = self._reported, digest, signature
