@@ -16,6 +16,7 @@ from typing import Final
 
 import click
 
+from jiffy.cli.gpu_option import gpu_option
 from jiffy.cli.running import RunningServer, data_option, find_server
 from jiffy.cli.supervision import await_end_of_predecessor, keep_gate, keep_server, keep_worker, stop_worker
 from jiffy.datadir import DataDirectory
@@ -28,6 +29,7 @@ from jiffy.server.certificates import ensure_certificate
 from jiffy.server.listeners import open_listener
 from jiffy.server.options import ServerOptions, server_options
 from jiffy.server.sharing import share
+from jiffy.worker.gpus import VARIABLE, read_inventory
 
 _READY_SECONDS: Final = 30.0
 _DRAIN_SECONDS: Final = 45.0
@@ -38,6 +40,7 @@ _DRAIN_SECONDS: Final = 45.0
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=9900, show_default=True, help="The port for gRPC; HTTP takes the next one.")
 @click.option("--worker/--no-worker", default=True, help="Run a worker too; it needs root.")
+@gpu_option
 @server_options
 @click.option("--background", is_flag=True, help="Return when the server answers, and leave it running.")
 def serve(
@@ -45,6 +48,7 @@ def serve(
     host: str,
     port: int,
     worker: bool,
+    gpus: tuple[str, ...],
     options: ServerOptions,
     background: bool,
 ) -> None:
@@ -54,6 +58,8 @@ def serve(
         raise ConflictError("a worker needs root", hint="run as root, or with --no-worker")
     if worker:
         require_kernel(platform.release())
+    if read_inventory(gpus).devices:
+        os.environ[VARIABLE] = " ".join(gpus)  # for the worker
     if options.mirror:
         CloudObjects(options.mirror)  # refuses what is no bucket
     if options.fleet:

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from jiffy.addresses import pinned, read_address
+from jiffy.cli.gpu_option import gpu_option
 from jiffy.cli.running import data_option
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, InvalidError, NotFoundError
@@ -22,6 +23,7 @@ from jiffy.runtime.kernel import require_kernel
 from jiffy.sizes import parse_size
 from jiffy.worker.agent import Agent, WorkerOptions
 from jiffy.worker.caches import BUILD_CACHE_BYTES
+from jiffy.worker.gpus import read_inventory
 
 
 def read_size(context: click.Context, option: click.Parameter, text: str | None) -> int | None:
@@ -49,6 +51,7 @@ def read_size(context: click.Context, option: click.Parameter, text: str | None)
 )
 @click.option("--source", "sources", multiple=True, help="Where to look for objects before the server, nearest first.")
 @click.option("--label", "labels", multiple=True, metavar="NAME=VALUE", help="What placements may ask for; repeatable.")
+@gpu_option
 @click.option("--cpus", type=click.FloatRange(min=0.1), help="What containers may use.  [default: all]")
 @click.option("--memory", callback=read_size, help="What containers may use.  [default: nine tenths]")
 @click.option("--cache-size", callback=read_size, default="0", help="Bytes of objects to keep at most; 0 for no limit.")
@@ -81,6 +84,7 @@ def worker(
     token: str,
     sources: tuple[str, ...],
     labels: tuple[str, ...],
+    gpus: tuple[str, ...],
     cpus: float | None,
     memory: int | None,
     cache_size: int,
@@ -107,6 +111,7 @@ def worker(
         build_cache=build_cache_size,
         capacity=_declare(cpus, memory),
         labels=labels,
+        gpus=read_inventory(gpus),
         orphan_seconds=orphan_seconds,
         drain_seconds=drain_seconds,
     )

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one container may use. 0 means the worker's default."""
+    """What one container may use. 0 means the worker's default, and no GPU."""
 
     memory_bytes: int = 0
     cpu_millis: int = 0
+    gpus: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,6 +47,8 @@ class WorkerConnected:
     listeners: Listeners | None = None
     labels: tuple[str, ...] = ()
     leaving: bool = False
+    gpus: int = 0
+    gpu_type: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from jiffy.runtime.cdi import Edits, add_devices
 from jiffy.runtime.seccomp import compile_filter, describe_filter
 
 _CAPABILITIES: Final = tuple(
@@ -64,7 +65,8 @@ class BindMount:
 @dataclass(frozen=True, slots=True)
 class ContainerSpec:
     """`network_namespace` is a path, or empty for a new one with only a loopback. `temporary` are folders in memory, with
-    their size in bytes. `cgroup` is a path below the hierarchies' roots. Limits and sizes of 0 mean none."""
+    their size in bytes. `devices` are what the Container Device Interface adds. `cgroup` is a path below the hierarchies'
+    roots. Limits and sizes of 0 mean none."""
 
     identifier: str
     root: Path
@@ -82,6 +84,7 @@ class ContainerSpec:
     gid: int = 0
     groups: tuple[int, ...] = ()
     temporary: tuple[tuple[str, int], ...] = ()
+    devices: tuple[Edits, ...] = ()
 
 
 def write_bundle(spec: ContainerSpec, directory: Path) -> None:
@@ -91,6 +94,12 @@ def write_bundle(spec: ContainerSpec, directory: Path) -> None:
 
 def describe(spec: ContainerSpec) -> dict[str, Any]:
     """The runtime configuration of a container."""
+    described = _describe(spec)
+    add_devices(described, spec.devices)
+    return described
+
+
+def _describe(spec: ContainerSpec) -> dict[str, Any]:
     return {
         "ociVersion": "1.0.2",
         "hostname": spec.hostname,

@@ -19,6 +19,7 @@ from jiffy.server.handles import locate_handle, make_handle
 from jiffy.server.known_functions import apply_options
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.schedules import next_firing
+from jiffy.server.settings import note_fallbacks
 from jiffy.store.apps import App, Version
 from jiffy.store.functions import StoredDefinition, StoredFunction
 from jiffy.store.stores import Stores
@@ -235,7 +236,9 @@ def _definition(request: api_pb2.FunctionCreateRequest) -> api_pb2.Function:
     if request.HasField("function"):
         definition.CopyFrom(request.function)
     elif request.function_data.ranked_functions:
-        definition.CopyFrom(request.function_data.ranked_functions[0].function)
+        ranked = [each.function for each in request.function_data.ranked_functions]
+        definition.CopyFrom(ranked[0])
+        note_fallbacks(definition, [each.resources.gpu_config for each in ranked])
     else:
         raise InvalidError("a function without a definition", hint="send `function` or `function_data`")
     if request.HasField("schedule"):
@@ -244,8 +247,6 @@ def _definition(request: api_pb2.FunctionCreateRequest) -> api_pb2.Function:
 
 
 def _refuse_unsupported(definition: api_pb2.Function) -> None:
-    if definition.resources.gpu_config.count or definition.resources.gpu_config.gpu_type:
-        raise UnsupportedError(f"{definition.function_name} asks for a GPU", why="this server has none to give")
     for field, name in _UNSUPPORTED.items():
         if getattr(definition, field):
             raise UnsupportedError(f"{definition.function_name} uses {name}", why="this version of jiffy has none yet")

@@ -49,7 +49,9 @@ class Launches:
             },
             working_directory=content.working_directory or _HOME,
             files={_ARGUMENTS: arguments.SerializeToString()},
-            resources=Resources(function.settings.memory_limit_bytes, function.settings.cpu_limit_millis),
+            resources=Resources(
+                function.settings.memory_limit_bytes, function.settings.cpu_limit_millis, function.settings.need.gpus
+            ),
             profile=self._packs.find(advice.profile) if advice.is_settled else advice.profile,
             catalogues=() if advice.is_known else tuple([await self._derivations.catalogue(layer) for layer in layers]),
             chunk_maps=tuple(

@@ -68,6 +68,8 @@ class Worker:
             worker_id=self.hello.worker_id,
             cpu_millis=self.hello.cpu_millis,
             memory_bytes=self.hello.memory_bytes,
+            gpus=self.hello.gpus,
+            gpu_type=self.hello.gpu_type,
             labels=frozenset(self.hello.labels),
             layers=frozenset() if report is None else frozenset(report.layers),
             leaving=self.hello.leaving if report is None else report.leaving,

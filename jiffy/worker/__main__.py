@@ -12,16 +12,18 @@ import click
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
 from jiffy.worker.agent import Agent, WorkerOptions
+from jiffy.worker.gpus import VARIABLE, read_inventory
 
 
 @click.command()
 @click.option("--data", type=click.Path(path_type=Path), required=True)
-def main(data: Path) -> None:
+@click.option("--gpu", "gpus", multiple=True, envvar=VARIABLE)
+def main(data: Path, gpus: tuple[str, ...]) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     directory = DataDirectory(data)
     directory.create()
     try:
-        asyncio.run(Agent(directory, WorkerOptions()).run())
+        asyncio.run(Agent(directory, WorkerOptions(gpus=read_inventory(gpus))).run())
     except JiffyError as error:
         click.echo(f"worker: {error}", err=True)
         sys.exit(1)

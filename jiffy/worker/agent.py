@@ -29,6 +29,7 @@ from jiffy.version import VERSION
 from jiffy.worker.caches import BUILD_CACHE_BYTES
 from jiffy.worker.connection import Connection, local_server
 from jiffy.worker.container import Container
+from jiffy.worker.gpus import NO_GPUS, Inventory
 from jiffy.worker.host import HTTP_PORT, Host, Origin, open_host
 from jiffy.worker.meter import Meter
 from jiffy.worker.relay import Relay
@@ -44,7 +45,8 @@ class WorkerOptions:
     """`servers` are the addresses of the gates of servers elsewhere on one store, with the pin of their certificate: any of
     them leads to all. Objects are fetched from there as they are read, from `sources` before, and kept within `limits` on
     `disks`. None for the server that shares the data directory. `token_file` has the token that it asks for. `capacity` is
-    what containers may use, None for all that is found; `labels` are what placements ask for. After `orphan_seconds` without
+    what containers may use, None for all that is found; `labels` are what placements ask for, `gpus` those
+    that there are. After `orphan_seconds` without
     a server the worker stops its containers and ends; one that is told to end gives what they run `drain_seconds`."""
 
     servers: tuple[str, ...] = ()
@@ -55,6 +57,7 @@ class WorkerOptions:
     build_cache: int = BUILD_CACHE_BYTES
     capacity: Capacity | None = None
     labels: tuple[str, ...] = ()
+    gpus: Inventory = NO_GPUS
     orphan_seconds: float = 60.0
     drain_seconds: float = 0.0
 
@@ -85,7 +88,7 @@ class Agent:
         origin = self._origin() if options.servers else None
         with hold_lock(self._data.worker_lock, "worker"):
             async with open_host(
-                self._data, origin, outbox.put, outbox.is_full, options.build_cache, options.capacity
+                self._data, origin, outbox.put, outbox.is_full, options.build_cache, options.capacity, options.gpus
             ) as self._host:
                 logger.info("worker %s runs on %s with %s", self._worker_id, self._data.root, self._host.runtime.name)
                 await self._serve()
@@ -146,6 +149,8 @@ class Agent:
             listeners=None if self._options.servers else Listeners(os.getpid(), grpc.fileno(), http.fileno()),
             labels=self._options.labels,
             leaving=self._leaving,
+            gpus=len(self._options.gpus.devices),
+            gpu_type=self._options.gpus.type,
         )
 
     def _report(self) -> WorkerReported:

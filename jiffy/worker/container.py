@@ -22,6 +22,7 @@ from jiffy.runtime.bundle import BindMount, ContainerSpec
 from jiffy.runtime.network import Interface
 from jiffy.runtime.process import Process
 from jiffy.runtime.resolv import hosts_file, resolver_file
+from jiffy.worker.gpus import edits_for
 from jiffy.worker.host import Host
 from jiffy.worker.logs import LogPipe
 from jiffy.worker.recording import Recording, begin_recording
@@ -62,6 +63,7 @@ class Container:
         self._killer: asyncio.TimerHandle | None = None
         self._recording: Recording | None = None
         self._volumes: Volumes | None = None
+        self._devices: list[str] = []
         self._pipes = [LogPipe(order.task_id, stream, host.report, host.is_full) for stream in (1, 2)]
 
     @property
@@ -133,6 +135,7 @@ class Container:
             self._interface = await self._host.network.take()
         phases.end("network")
         self._bundle.mkdir()
+        self._devices = self._host.gpus.take(order.resources.gpus)
         volumes = await self._open_volumes(self._root) if order.volumes else []
         spec = self._spec(self._root, [*caches, *volumes])
         stdout, stderr = self._pipes
@@ -200,6 +203,7 @@ class Container:
             uid=order.user.uid,
             gid=order.user.gid,
             groups=order.user.groups,
+            devices=tuple(edits_for(self._devices)),
             temporary=tuple([(mount.target, mount.size) for mount in order.temporary]),
         )
 
@@ -244,6 +248,7 @@ class Container:
         await self._drain()
         await _try(self._host.runtime.delete(self.task_id))
         await _try(cgroups.remove_group(self.cgroup))
+        self._host.gpus.give_back(self._devices)
         shutil.rmtree(self._bundle, ignore_errors=True)
         if self._volumes is not None:
             await _try(self._volumes.close())

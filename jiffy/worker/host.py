@@ -37,6 +37,7 @@ from jiffy.runtime.process import adopt_orphans
 from jiffy.worker.caches import BUILD_CACHE_BYTES, Caches
 from jiffy.worker.changes import Changes
 from jiffy.worker.connection import local_server
+from jiffy.worker.gpus import NO_GPUS, Gpus, Inventory
 from jiffy.worker.roots import Roots
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Host:
     caches: Caches
     changes: Changes
     capacity: Capacity
+    gpus: Gpus
     listeners: tuple[socket.socket, socket.socket]
     report: Callable[[Event], None]
     is_full: Callable[[], bool]
@@ -95,6 +97,7 @@ async def open_host(
     is_full: Callable[[], bool],
     build_cache: int = BUILD_CACHE_BYTES,
     capacity: Capacity | None = None,
+    gpus: Inventory = NO_GPUS,
 ) -> AsyncIterator[Host]:
     """This process moves to a mount namespace of its own, and becomes the parent of its containers. Without an `origin`,
     the data directory has all objects. `build_cache`: bytes that the caches of builds may have. `capacity`: what
@@ -122,6 +125,7 @@ async def open_host(
             caches=caches,
             changes=_open_changes(data, origin),
             capacity=capacity or find_capacity(),
+            gpus=Gpus(gpus),
             listeners=(listeners[0], listeners[1]),
             report=report,
             is_full=is_full,

@@ -105,7 +105,11 @@ def test_a_wrong_token_is_told_with_what_to_do(server: ServerUnderTest, program:
 
 @pytest.mark.parametrize(
     ("options", "told"),
-    [('gpu="H100"', "asks for a GPU"), ("memory=10_000_000", "no worker has"), ("cpu=1000.0", "no worker has")],
+    [
+        ('gpu="H100"', "no worker has 1 free H100 GPU"),
+        ("memory=10_000_000", "no worker has"),
+        ("cpu=1000.0", "no worker has"),
+    ],
 )
 def test_what_no_machine_here_has_is_refused(
     server: ServerUnderTest, program: ProgramFolder, options: str, told: str
