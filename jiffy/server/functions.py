@@ -148,45 +148,6 @@ class Functions:
             )
         return api_pb2.ClassGetResponse(class_id=class_id, handle_metadata=api_pb2.ClassHandleMetadata())
 
-    # Scaling
-
-    async def function_update_scheduling_params(
-        self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, caller: Caller
-    ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
-        """Until the function is defined anew."""
-        stored = await self._stores.functions.get(request.function_id)
-        scaling = {**stored.scaling, **{field.name: value for field, value in request.settings.ListFields()}}
-        if not request.HasField("settings"):
-            scaling["min_containers"] = request.warm_pool_size_override
-        if 0 < scaling.get("max_containers", 0) < scaling.get("min_containers", 0):
-            raise InvalidError("min_containers cannot be more than max_containers")
-        await self._stores.functions.scale(stored.function_id, scaling)
-        await self._scheduler.redefine(stored.function_id)
-        await self._scheduler.add_demand(stored.function_id, 0)
-        known = await self._scheduler.function(stored.function_id)
-        return api_pb2.FunctionUpdateSchedulingParamsResponse(current_settings=known.definition.autoscaler_settings)
-
-    async def function_get_current_stats(
-        self, request: api_pb2.FunctionGetCurrentStatsRequest, caller: Caller
-    ) -> api_pb2.FunctionStats:
-        function_id = request.function_id
-        await self._stores.functions.get(function_id)
-        waiting, running = await self._stores.calls.count_inputs(function_id)
-        return api_pb2.FunctionStats(
-            backlog=waiting,
-            num_total_tasks=self._scheduler.count_containers(function_id),
-            num_running_inputs=running,
-        )
-
-    async def function_get_dynamic_concurrency(
-        self, request: api_pb2.FunctionGetDynamicConcurrencyRequest, caller: Caller
-    ) -> api_pb2.FunctionGetDynamicConcurrencyResponse:
-        """A container takes more than its target while more waits than the containers that there may be can take."""
-        function = await self._scheduler.function(self._scheduler.find_container(caller.require_task()).function_id)
-        is_short = self._scheduler.is_short(function.function_id)
-        concurrency = request.max_concurrency if is_short else request.target_concurrency
-        return api_pb2.FunctionGetDynamicConcurrencyResponse(concurrency=max(1, concurrency))
-
     async def _deployed(self, name: str, environment: str, version: int) -> tuple[App, Version | None]:
         environment = environment or DEFAULT_ENVIRONMENT
         app = await self._stores.apps.find(environment, name)

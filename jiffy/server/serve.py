@@ -68,6 +68,7 @@ from jiffy.server.profiles import Profiles
 from jiffy.server.pythons import Pythons
 from jiffy.server.remote_objects import RemoteObjects
 from jiffy.server.retention import Retention
+from jiffy.server.scaling import Scaling
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.schedules import Schedules
 from jiffy.server.secrets import Secrets
@@ -197,6 +198,7 @@ def _assemble(
         apps,
         Deployments(stores, scheduler, schedules),
         Functions(stores, scheduler),
+        Scaling(stores, scheduler),
         Calls(stores, scheduler, bells),
         CallRecords(stores),
         streams,

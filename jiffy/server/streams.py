@@ -139,7 +139,7 @@ class Streams:
             await self._pass_on(web, call_id, request.data_chunks)
         else:
             chunks = [(chunk.index, chunk.SerializeToString()) for chunk in request.data_chunks]
-            await self._stores.calls.add_chunks(call_id, chunks)
+            await self._stores.call_chunks.add(call_id, chunks)
             self._bells.ring(f"out {call_id}")
         return Empty()
 
@@ -161,7 +161,7 @@ class Streams:
         deadline = time.monotonic() + _LONGEST_POLL
         with self._bells.listen(f"out {call_id}") as bell:
             while True:
-                while chunks := await self._stores.calls.chunks_after(call_id, last, _CHUNKS_AT_ONCE):
+                while chunks := await self._stores.call_chunks.after(call_id, last, _CHUNKS_AT_ONCE):
                     for number, body in chunks:
                         yield api_pb2.DataChunk.FromString(body)
                         last = number

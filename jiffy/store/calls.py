@@ -371,27 +371,6 @@ class Calls:
             limit,
         )
 
-    async def add_chunks(self, call_id: str, chunks: Sequence[tuple[int, bytes]]) -> None:
-        """What a generator gave, numbered from 1. One that is given again, by a later try, is what it was."""
-
-        def work(connection: Connection) -> None:
-            connection.executemany(
-                "INSERT INTO call_chunks (call_id, number, body) VALUES (?,?,?) ON CONFLICT DO NOTHING",
-                [(call_id, number, body) for number, body in chunks],
-            )
-
-        await self._database.write(work)
-
-    async def chunks_after(self, call_id: str, number: int, limit: int) -> list[tuple[int, bytes]]:
-        def work(connection: Connection) -> list[tuple[int, bytes]]:
-            rows = connection.execute(
-                "SELECT number, body FROM call_chunks WHERE call_id=? AND number>? ORDER BY number LIMIT ?",
-                (call_id, number, limit),
-            )
-            return [(row["number"], row["body"]) for row in rows]
-
-        return await self._database.read(work)
-
     async def forget_before(self, until: float, limit: int) -> int:
         """Drop calls that were made before then and have nothing unfinished; gives how many."""
 

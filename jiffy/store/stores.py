@@ -10,6 +10,7 @@ from jiffy.extras import load_extra
 from jiffy.store.apps import Apps
 from jiffy.store.base import POSTGRES_SCHEMES, Database
 from jiffy.store.blobs import Blobs
+from jiffy.store.call_chunks import CallChunks
 from jiffy.store.calls import Calls
 from jiffy.store.ciphers import Cipher, NoCipher
 from jiffy.store.dicts import Dicts
@@ -43,6 +44,7 @@ class Stores:
     database: Database
     apps: Apps
     blobs: Blobs
+    call_chunks: CallChunks
     calls: Calls
     dicts: Dicts
     endpoints: Endpoints
@@ -87,6 +89,7 @@ def make_stores(database: Database, cipher: Cipher = _NO_CIPHER) -> Stores:
         database=database,
         apps=Apps(database),
         blobs=Blobs(database),
+        call_chunks=CallChunks(database),
         calls=Calls(database),
         dicts=Dicts(database),
         endpoints=Endpoints(database),
