@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -23,31 +25,53 @@ from jiffy.store.tokens import TokenKind
 _CHUNK: Final = 2**20
 _OWN_NAME: Final = ".localhost"
 _PATH: Final = "/web/"
+_UNKNOWN_SECONDS: Final = 5.0
+_MOST_UNKNOWN: Final = 1000
 _HOP_BY_HOP: Final = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"))
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The host's name that a request is for, or the name in its path, which `root` is the part of. `is_ours`: it can be for
+    nothing but an endpoint."""
+
+    name: str
+    root: str
+    path: str
+    is_ours: bool
 
 
 class Web:
     def __init__(self, stores: Stores, calls: WebCalls) -> None:
         self._stores = stores
         self._calls = calls
+        self._unknown: dict[str, float] = {}
 
     @web.middleware
     async def route(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """What is for an endpoint goes there; the rest is this server's own."""
-        host, root, path = _split(request)
-        if not host:
+        asked = _read(request)
+        endpoint = None if asked is None else await self._find(asked)
+        if asked is None or (endpoint is None and not asked.is_ours):
             return await handler(request)
-        endpoint = await self._stores.endpoints.find(host)
-        if endpoint is None and not root and not host.endswith(_OWN_NAME):
-            endpoint = await self._stores.endpoints.find(request.host.partition(":")[0].lower())
         if endpoint is None:
-            if not root and not request.host.partition(":")[0].endswith(_OWN_NAME):
-                return await handler(request)
-            raise NotFoundError(f"no web endpoint is named {host}", hint="is its app deployed, or being served?")
+            raise NotFoundError(f"no web endpoint is named {asked.name}", hint="is its app deployed, or being served?")
         if endpoint.is_guarded:
             await self._check_token(request)
-        return await self._answer(request, endpoint, root, path)
+        return await self._answer(request, endpoint, asked)
+
+    async def _find(self, asked: _Asked) -> Endpoint | None:
+        """Names that nobody has are remembered for a moment: the server's own may be among them."""
+        now = time.monotonic()
+        if not asked.is_ours and now < self._unknown.get(asked.name, 0.0):
+            return None
+        endpoint = await self._stores.endpoints.find(asked.name)
+        if endpoint is None and not asked.is_ours:
+            if len(self._unknown) > _MOST_UNKNOWN:
+                self._unknown.clear()
+            self._unknown[asked.name] = now + _UNKNOWN_SECONDS
+        return endpoint
 
     async def _check_token(self, request: web.Request) -> None:
         key, secret = request.headers.get("Modal-Key", ""), request.headers.get("Modal-Secret", "")
@@ -56,23 +80,25 @@ class Web:
                 "this endpoint needs a token", hint="send its id and secret as Modal-Key and Modal-Secret"
             )
 
-    async def _answer(self, request: web.Request, endpoint: Endpoint, root: str, path: str) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, endpoint: Endpoint, asked: _Asked) -> web.StreamResponse:
         is_socket = request.headers.get("Upgrade", "").lower() == "websocket"
-        scope = _scope(request, root, path, is_socket=is_socket)
+        scope = _scope(request, asked.root, asked.path, is_socket=is_socket)
         async with self._calls.open(endpoint, scope) as exchange:
             return await (_serve_socket if is_socket else _serve_request)(request, exchange)
 
 
-def _split(request: web.Request) -> tuple[str, str, str]:
-    """The name of the endpoint that is asked for, empty for none; the part of the path that names it; the rest."""
+def _read(request: web.Request) -> _Asked | None:
+    """None for a request to an address, which names no endpoint."""
     name = request.host.partition(":")[0].lower()
     raw = request.rel_url.raw_path
     if name.endswith(_OWN_NAME):
-        return name.removesuffix(_OWN_NAME), "", raw
+        return _Asked(name.removesuffix(_OWN_NAME), "", raw, is_ours=True)
     if raw.startswith(_PATH):
         label, slash, rest = raw.removeprefix(_PATH).partition("/")
-        return label, f"{_PATH}{label}", slash + rest or "/"
-    return (name, "", raw) if any(letter.isalpha() for letter in name) and name != "localhost" else ("", "", raw)
+        return _Asked(label, f"{_PATH}{label}", slash + rest or "/", is_ours=True)
+    if name == "localhost" or not any(letter.isalpha() for letter in name):
+        return None
+    return _Asked(name, "", raw, is_ours=False)
 
 
 def _scope(request: web.Request, root: str, path: str, *, is_socket: bool) -> dict[str, Any]:

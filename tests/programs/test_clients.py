@@ -23,10 +23,58 @@ HELLO = """
         print("greeting", name)
         return f"hello {name} from {modal.__version__} {open('/built').read().strip()} {six.__name__}"
 
+    shared = modal.Dict.from_name("clients", create_if_missing=True)
+    line = modal.Queue.from_name("clients", create_if_missing=True)
+    volume = modal.Volume.from_name("clients", create_if_missing=True)
+
+    @app.function()
+    def count(number: int):
+        yield from range(number)
+
+    @app.cls()
+    class Counter:
+        start: int = modal.parameter(default=0)
+
+        @modal.enter()
+        def begin(self):
+            self.total = self.start
+
+        @modal.method()
+        def add(self, number: int) -> int:
+            self.total += number
+            return self.total
+
+    @app.function(volumes={"/data": volume})
+    @modal.concurrent(max_inputs=4)
+    def keep(name: str) -> int:
+        open(f"/data/{name}", "w").write(name)
+        volume.commit()
+        shared[name] = len(name)
+        line.put(name)
+        return len(name)
+
+    @app.function(retries=1, timeout=60)
+    def once_more(key: str) -> str:
+        if not shared.get(key):
+            shared[key] = True
+            raise ValueError(key)
+        return key
+
     @app.local_entrypoint()
     def main():
         print(hello.remote("you"))
         print(sorted(hello.map(["a", "b"])))
+        version = modal.__version__
+        assert list(count.remote_gen(3)) == [0, 1, 2]
+        counter = Counter(start=10)
+        assert [counter.add.remote(1), counter.add.remote(2)] == [11, 13]
+        assert list(keep.map([version, version + "x"])) == [len(version), len(version) + 1]
+        assert {line.get(timeout=10), line.get(timeout=10)} == {version, version + "x"}
+        assert shared[version] == len(version)
+        assert b"".join(volume.read_file(version)) == version.encode()
+        call = once_more.spawn("try " + version)
+        assert modal.FunctionCall.from_id(call.object_id).get() == "try " + version
+        print("all of it")
 """
 
 
@@ -49,9 +97,12 @@ def install_client(folder: Path, version: str) -> str:
 
 
 @pytest.mark.parametrize("version", ["1.0.5", "1.2.6", "1.4.3", "1.6.4"])
-def test_a_client_runs_and_builds(server: ServerUnderTest, program: ProgramFolder, clients: Path, version: str) -> None:
+def test_a_client_runs_builds_and_uses_the_platform(
+    server: ServerUnderTest, program: ProgramFolder, clients: Path, version: str
+) -> None:
     python = install_client(clients, version)
     outcome = server.run(program(HELLO), python=python)
     assert outcome.code == 0, outcome.output
     assert f"hello you from {version} built six" in outcome.output
     assert "greeting a" in outcome.output
+    assert "all of it" in outcome.output
