@@ -15,7 +15,7 @@ from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
 from jiffy.server.entries import entry_id, read_entry_id
 from jiffy.server.input_tokens import make_input_token, read_input_token
-from jiffy.server.known_functions import read_function
+from jiffy.server.known_functions import know_function
 from jiffy.store.calls import Call, Output
 from jiffy.store.stores import Stores
 
@@ -40,7 +40,7 @@ class Calls:
         function = await self._stores.functions.get(request.function_id)
         if (await self._stores.apps.get(function.app_id)).stopped_at is not None:
             raise ConflictError(f"function {function.name} cannot be called", why="its app was stopped")
-        definition = (await read_function(self._stores.functions, function.function_id)).definition
+        definition = (await know_function(self._stores.functions, function)).definition
         call_id = caller.new_id("fc")
         call = Call(
             call_id,

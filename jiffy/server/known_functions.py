@@ -11,7 +11,7 @@ from modal_proto import api_pb2
 from jiffy.core.attempts import Backoff
 from jiffy.core.pools import Settings
 from jiffy.server.settings import read_settings
-from jiffy.store.functions import Functions
+from jiffy.store.functions import Functions, StoredFunction
 
 _PLAIN: Final = (
     "timeout_secs",
@@ -60,14 +60,18 @@ class KnownFunction:
 
 
 async def read_function(functions: Functions, function_id: str) -> KnownFunction:
-    stored = await functions.get(function_id)
+    return await know_function(functions, await functions.get(function_id))
+
+
+async def know_function(functions: Functions, stored: StoredFunction) -> KnownFunction:
+    """What a stored function is now, with what it follows."""
     base = await functions.get(stored.base_id) if stored.base_id else stored
     definition = api_pb2.Function.FromString(stored.definition or base.definition or b"")
     if stored.options:
         apply_options(definition, api_pb2.FunctionOptions.FromString(stored.options))
     scale(definition, {**base.scaling, **stored.scaling})
     return KnownFunction(
-        function_id,
+        stored.function_id,
         base.function_id,
         stored.app_id,
         definition,

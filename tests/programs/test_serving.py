@@ -1,0 +1,72 @@
+"""`modal serve`: an app that is served while its file changes."""
+
+from __future__ import annotations
+
+import http.client
+import signal
+import subprocess
+import sys
+import time
+
+from tests.conftest import ProgramFolder
+from tests.servers import Run, ServerUnderTest
+
+PROGRAM = """
+    import modal
+
+    app = modal.App("draft", image=modal.Image.debian_slim())
+
+    @app.function()
+    @modal.wsgi_app()
+    def page():
+        def answer(environ, start):
+            start("200 OK", [("content-type", "text/plain")])
+            return [b"{text}"]
+        return answer
+"""
+
+
+def read_page(server: ServerUnderTest) -> str:
+    connection = http.client.HTTPConnection(server.host, server.port + 1, timeout=30)
+    try:
+        connection.request("GET", "/", headers={"Host": "draft-page-dev.localhost"})
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def await_page(server: ServerUnderTest, text: str) -> None:
+    deadline = time.monotonic() + 60
+    while (seen := read_page(server)) != text:
+        assert time.monotonic() < deadline, seen
+        time.sleep(0.3)
+
+
+def test_a_change_of_the_file_is_served_at_the_same_address_until_it_is_interrupted(
+    server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    path = program(PROGRAM.format(text="first"), "draft.py")
+    run = Run(
+        subprocess.Popen(
+            [sys.executable, "-m", "modal", "serve", str(path)],
+            env=server.environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            cwd=path.parent,
+        )
+    )
+    try:
+        run.await_line("draft-page-dev.localhost")
+        await_page(server, "first")
+        program(PROGRAM.format(text="second"), "draft.py")
+        await_page(server, "second")
+        run.process.send_signal(signal.SIGINT)
+        run.finish(60)
+        deadline = time.monotonic() + 20
+        while "no web endpoint is named draft-page-dev" not in read_page(server):
+            assert time.monotonic() < deadline
+            time.sleep(0.3)
+    finally:
+        run.kill()
