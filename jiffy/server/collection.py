@@ -45,7 +45,8 @@ class Collected:
 
 
 class Collection:
-    """`forget_remote` drops what describes layers of registries, given what is needed and a time."""
+    """`forget_remote` drops what describes layers of registries, given what is needed and a time. Blobs are kept for
+    `blob_seconds`: as long as outputs, which may be in them."""
 
     def __init__(
         self,
@@ -53,11 +54,13 @@ class Collection:
         objects: LocalObjects,
         layers: KnownLayers,
         forget_remote: Callable[[set[str], float], int],
+        blob_seconds: float = BLOB_SECONDS,
     ) -> None:
         self._references = references
         self._objects = objects
         self._layers = layers
         self._forget_remote = forget_remote
+        self._blob_seconds = blob_seconds
         self._lock = asyncio.Lock()
 
     async def run_forever(self) -> None:
@@ -73,7 +76,7 @@ class Collection:
         """Mark, then sweep. An index that cannot be read ends it: what it lists is not known."""
         async with self._lock:
             now = time.time()
-            blobs_since = now - max(grace, BLOB_SECONDS)
+            blobs_since = now - max(grace, self._blob_seconds)
             references = await self._references.read(blobs_since)
             builds_since = now - max(grace, BUILD_SECONDS)
             marked, dead = await asyncio.to_thread(self._mark, references, builds_since)

@@ -36,7 +36,7 @@ class Launches:
         image, content = await self._image(function.definition)
         arguments = await self._arguments(function, task_id)
         layers = await self._layers(function.definition, image, content)
-        volumes = await self.volumes(function.definition)
+        volumes = await self._volumes(function.definition, task_id)
         name = f"{function.definition.module_name}.{function.definition.function_name}"
         advice = await self._profiles.advise(task_id, Start(name, image.image_id, content.python, layers))
         return LaunchContainer(
@@ -67,11 +67,12 @@ class Launches:
         image, content = await self._image(definition)
         return await self._layers(definition, image, content)
 
-    async def volumes(self, definition: api_pb2.Function) -> tuple[VolumeMount, ...]:
+    async def _volumes(self, definition: api_pb2.Function, task_id: str) -> tuple[VolumeMount, ...]:
         """A function's volumes as they are committed now."""
         heads: dict[str, tuple[str, tuple[str, ...]]] = {}
         for mount in definition.volume_mounts:
             head = (await self._stores.volumes.get(mount.volume_id)).head
+            await self._stores.volumes.note_use(task_id, head)
             heads[mount.volume_id] = (head, (await self._derivations.erofs_image(head),))
         return describe_mounts(definition, heads)
 

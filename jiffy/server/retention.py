@@ -43,3 +43,4 @@ class Retention:
         await self._stores.named_objects.delete([each.object_id for each in silent])
         await self._stores.dicts.drop_unused(now - _DICT_SECONDS)
         await self._stores.queue_items.drop_expired()
+        await self._stores.volumes.forget_uses()

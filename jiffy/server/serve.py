@@ -218,7 +218,9 @@ def _assemble(
         stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close, mounts
     )
 
-    collection = Collection(stores.references, objects, KnownLayers(data.layers, objects), remote.forget)
+    collection = Collection(
+        stores.references, objects, KnownLayers(data.layers, objects), remote.forget, options.output_seconds
+    )
 
     pin = ensure_certificate(data.certificate) if options.gate else ""
     fleet = _make_fleet(options, pin, data, stores, scheduler, steps) if options.fleet else None

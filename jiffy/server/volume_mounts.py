@@ -57,6 +57,7 @@ class VolumeMounts:
         task_id = caller.require_task()
         await self._ask(task_id, CommitVolume(task_id, request.volume_id, caller.new_id("vc")))
         head = (await self._stores.volumes.get(request.volume_id)).head
+        await self._stores.volumes.note_use(task_id, head)
         layers = (await self._derivations.erofs_image(head),)
         await self._ask(task_id, ReloadVolume(task_id, request.volume_id, head, layers, caller.new_id("vr")))
         return Empty()

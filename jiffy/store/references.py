@@ -50,7 +50,8 @@ class ReferenceStore:
             _read_made(connection, found)
             _read_mounts(connection, found)
             _read_blobs(connection, found, blobs_since)
-            found.indexes.update(row["head"] for row in connection.execute("SELECT head FROM volumes"))
+            heads = "SELECT head FROM volumes UNION SELECT head FROM volume_uses"
+            found.indexes.update(row["head"] for row in connection.execute(heads))
             found.objects.update(row["digest"] for row in connection.execute("SELECT digest FROM profiles"))
             return found
 
@@ -99,13 +100,16 @@ def _read_mounts(connection: Connection, found: References) -> None:
 
 
 def _needed_mounts(connection: Connection) -> set[str]:
-    """Those that have a name, and those of functions whose app is not stopped."""
+    """Those that have a name, and those of functions whose app is not stopped, as they are or were in any version."""
     needed = {row["mount_id"] for row in connection.execute("SELECT mount_id FROM mount_names")}
-    query = (
-        "SELECT definition FROM functions JOIN apps USING (app_id) WHERE stopped_at IS NULL AND definition IS NOT NULL"
-    )
-    for row in connection.execute(query):
-        needed.update(api_pb2.Function.FromString(row["definition"]).mount_ids)
+    functions = "functions JOIN apps USING (app_id)"
+    for query in (
+        f"SELECT definition FROM {functions} WHERE stopped_at IS NULL AND definition IS NOT NULL",
+        f"""SELECT kept.definition FROM definitions AS kept JOIN ({functions})
+        ON kept.function_id=functions.function_id WHERE stopped_at IS NULL""",
+    ):
+        for row in connection.execute(query):
+            needed.update(api_pb2.Function.FromString(row["definition"]).mount_ids)
     return needed
 
 

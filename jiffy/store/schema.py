@@ -296,6 +296,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         head TEXT NOT NULL,
         changed_at REAL NOT NULL
     );
+    CREATE TABLE volume_uses (
+        task_id TEXT NOT NULL,
+        head TEXT NOT NULL,
+        PRIMARY KEY (task_id, head)
+    );
     CREATE TABLE dict_entries (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         object_id TEXT NOT NULL REFERENCES named_objects,

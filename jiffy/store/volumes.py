@@ -56,3 +56,23 @@ class Volumes:
             return cursor.rowcount == 1
 
         return await self._database.write(work)
+
+    async def note_use(self, task_id: str, head: str) -> None:
+        """A container has a volume as of a head, which is kept as long as the container lives."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "INSERT INTO volume_uses (task_id, head) VALUES (?,?) ON CONFLICT DO NOTHING", (task_id, head)
+            )
+
+        await self._database.write(work)
+
+    async def forget_uses(self) -> None:
+        """Of containers that have ended."""
+
+        def work(connection: Connection) -> None:
+            connection.execute(
+                "DELETE FROM volume_uses WHERE task_id IN (SELECT task_id FROM tasks WHERE ended_at IS NOT NULL)"
+            )
+
+        await self._database.write(work)

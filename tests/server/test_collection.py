@@ -16,9 +16,10 @@ from jiffy.image.index import Entry, Kind, encode_index
 from jiffy.objects.local import LocalObjects
 from jiffy.server.collection import Collected, Collection
 from jiffy.store.calls import Call
-from jiffy.store.functions import StoredFunction
+from jiffy.store.functions import StoredDefinition, StoredFunction
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.mounts import Mount
+from jiffy.store.named_objects import NamedObject
 from jiffy.store.stores import Stores
 
 HOUR = 3600.0
@@ -119,6 +120,40 @@ async def test_a_mount_lives_as_long_as_an_app_that_uses_it(
     await age(stores)
     assert (await collection.run()).removed == 0
     await stores.apps.set_state("ap-1", api_pb2.APP_STATE_STOPPED, stopped=True)
+    assert (await collection.run()).removed == 2
+    assert not objects.has(file)
+
+
+async def test_a_mount_of_an_earlier_version_stays_while_the_app_lives(
+    collection: Collection, stores: Stores, objects: LocalObjects
+) -> None:
+    file = put(objects, "file")
+    await stores.mounts.add(Mount("mo-1", put_index(objects, file), ""))
+    await run_function(stores, "mo-2")
+    earlier = api_pb2.Function(mount_ids=["mo-1"]).SerializeToString()
+    function = StoredFunction("fu-1", "ap-1", "f", b"", None)
+    await stores.functions.define(function, StoredDefinition("de-1", "fu-1", b"", earlier))
+    await stores.functions.define(function, StoredDefinition("de-2", "fu-1", b"", b""))
+    await stores.functions.follow("de-2")
+    await age(stores)
+    assert (await collection.run()).removed == 0
+    await stores.apps.set_state("ap-1", api_pb2.APP_STATE_STOPPED, stopped=True)
+    assert (await collection.run()).removed == 2
+
+
+async def test_a_volume_keeps_its_files(collection: Collection, stores: Stores, objects: LocalObjects) -> None:
+    file = put(objects, "file")
+    await stores.named_objects.add(NamedObject("vo-1", "volume", "main", "v", "", 0.0, None))
+    await stores.volumes.add("vo-1", 1, put_index(objects, file))
+    assert (await collection.run()).removed == 0
+    head = (await stores.volumes.get("vo-1")).head
+    await run_function(stores, "mo-1")
+    await stores.tasks.add("ta-1", "fu-1", "ap-1", "wo-1")
+    await stores.volumes.note_use("ta-1", head)
+    await stores.named_objects.delete(["vo-1"])
+    assert (await collection.run()).removed == 0, "a container still has it"
+    await stores.tasks.end("ta-1", "a test", 1.0)
+    await stores.volumes.forget_uses()
     assert (await collection.run()).removed == 2
     assert not objects.has(file)
 
