@@ -104,7 +104,7 @@ def test_the_autoscaler_is_set_while_the_app_runs(server: ServerUnderTest, progr
             def main():
                 work.update_autoscaler(min_containers=2, scaledown_window=2)
                 await_containers(2)
-                assert work.autoscaler.get().min_containers == 2
+                assert work.autoscaler.settings().min_containers == 2
                 settings = work.autoscaler.update(min_containers=0)
                 assert (settings.min_containers, settings.scaledown_window) == (0, 2)
                 await_containers(0)

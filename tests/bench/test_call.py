@@ -1,0 +1,17 @@
+"""The benchmark of calls works; what it measures is nobody's pass or fail."""
+
+from __future__ import annotations
+
+import json
+
+from tests.cli.test_commands import jiffy
+from tests.servers import ServerUnderTest
+
+
+def test_calls_are_measured_beside_empty_requests(server: ServerUnderTest) -> None:
+    outcome = jiffy("bench", "call", "--smoke", "--json", "--data", str(server.data.root), seconds=180)
+    assert outcome.code == 0, outcome.output
+    figures = {figure["name"]: figure for figure in json.loads(outcome.output)["call"]["figures"]}
+    assert figures["warm call, median"]["value"] > 0
+    assert "map of 50 inputs, together" in figures
+    assert not (server.data.root / "bench").exists()
