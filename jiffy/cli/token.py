@@ -6,6 +6,7 @@ import json
 import socket
 import time
 from pathlib import Path
+from typing import Final
 
 import click
 from rich.console import Console
@@ -14,21 +15,29 @@ from rich.table import Table
 from jiffy.cli.running import ask_server, data_option, find_server
 from jiffy.datadir import DataDirectory
 
+_HOLDERS: Final = {"client": "clients", "worker": "workers", "proxy": "web endpoints"}
+
 
 @click.group()
 def token() -> None:
-    """Tokens with which workers from elsewhere join the server that runs here. `jiffy env` has those of clients."""
+    """Tokens with which workers from elsewhere join the server that runs here, and that open its guarded web endpoints.
+    `jiffy env` has those of clients."""
 
 
 @token.command()
 @data_option
+@click.option("--proxy", is_flag=True, help="For web endpoints with requires_proxy_auth, not for workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def create(data: Path, as_json: bool) -> None:
+def create(data: Path, proxy: bool, as_json: bool) -> None:
     """Issue a token, good for any number of workers until it is revoked. It is shown this once."""
     directory = DataDirectory(data)
-    issued = ask_server(find_server(directory).http_url, directory.token, "/tokens", {})
+    wanted = {"kind": "proxy"} if proxy else {}
+    issued = ask_server(find_server(directory).http_url, directory.token, "/tokens", wanted)
     if as_json:
         click.echo(json.dumps(issued, indent=1))
+        return
+    if proxy:
+        click.echo(f"Modal-Key: {issued['token_id']}\nModal-Secret: {issued['token_secret']}")
         return
     host, _, port = issued["gate"].rpartition(":")
     name = socket.getfqdn() if host in ("0.0.0.0", "[::]", "::") else host
@@ -48,7 +57,7 @@ def list_tokens(data: Path, as_json: bool) -> None:
     table = Table("token", "for", "issued")
     for each in issued:
         when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each["created_at"]))
-        table.add_row(each["token_id"], f"{each['kind']}s", when)
+        table.add_row(each["token_id"], _HOLDERS[each["kind"]], when)
     Console().print(table)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Final, cast
 
 from google.protobuf.empty_pb2 import Empty
@@ -67,23 +68,14 @@ class Deployments:
             raise NotFoundError(f"app {app.name} has no version {wanted}", why=f"its newest is {app.version}")
         if wanted == app.version:
             raise InvalidError(f"app {app.name} is at version {wanted} already")
-        await self._deploy(
-            Version(
-                app_id=app.app_id,
-                version=0,
-                deployed_at=time.time(),
-                deployed_by=caller.token_id,
-                client_version=earlier.client_version,
-                tag=earlier.tag,
-                commit_info=earlier.commit_info,
-                function_ids=earlier.function_ids,
-                class_ids=earlier.class_ids,
-                definition_ids=earlier.definition_ids,
-                rollback_version=earlier.version,
-                request_id=caller.new_id("rq"),
-            ),
-            app,
+        version = replace(
+            earlier,
+            deployed_at=time.time(),
+            deployed_by=caller.token_id,
+            rollback_version=earlier.version,
+            request_id=caller.new_id("rq"),
         )
+        await self._deploy(version, app)
         return api_pb2.AppRollbackResponse()
 
     async def app_rollover(self, request: api_pb2.AppRolloverRequest, caller: Caller) -> api_pb2.AppRolloverResponse:
@@ -188,9 +180,11 @@ class Deployments:
         containers."""
         for function_id in sorted(version.function_ids.values()):
             definition_id = version.definition_ids.get(function_id)
-            if definition_id and await self._stores.functions.follow(definition_id):
+            if definition_id:
+                is_new = await self._stores.functions.follow(definition_id)
                 await self._scheduler.redefine(function_id)
-                await self._scheduler.roll_over(function_id)
+                if is_new:
+                    await self._scheduler.roll_over(function_id)
             await self._scheduler.add_demand(function_id, 0)
         for function_id in sorted({*before.function_ids.values()} - {*version.function_ids.values()}):
             await self._stores.functions.scale(function_id, {"min_containers": 0})

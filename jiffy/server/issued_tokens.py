@@ -1,4 +1,5 @@
-"""Tokens for workers from elsewhere: issued, listed and revoked by who has a client's token."""
+"""Tokens for workers from elsewhere and for guarded web endpoints: issued, listed and revoked by who has a client's
+token."""
 
 from __future__ import annotations
 
@@ -25,7 +26,19 @@ class IssuedTokens:
         )
 
     async def answer_new(self, request: web.Request) -> web.StreamResponse:
-        """A token for workers. Its secret is told this once."""
+        """Its secret is told this once. For workers, unless the request says that it is for a `proxy`."""
+        kind = (await request.json()).get("kind", TokenKind.WORKER)
+        if kind not in (TokenKind.WORKER, TokenKind.PROXY):
+            raise InvalidError(f"no token is for {kind!r}")
+        return await (self._issue_for_workers() if kind == TokenKind.WORKER else self._issue_for_proxies())
+
+    async def _issue_for_proxies(self) -> web.Response:
+        """What requests to guarded endpoints show as Modal-Key and Modal-Secret."""
+        token_id, secret = f"wk-{secrets.token_hex(11)}", f"ws-{secrets.token_hex(22)}"
+        await self._tokens.add(token_id, secret, TokenKind.PROXY)
+        return web.json_response({"token_id": token_id, "token_secret": secret})
+
+    async def _issue_for_workers(self) -> web.Response:
         if not self._gate:
             raise ConflictError("no worker can join this server", hint="start it with --gate HOST:PORT")
         token_id, secret = f"wk-{secrets.token_hex(11)}", f"ws-{secrets.token_hex(22)}"
@@ -38,7 +51,7 @@ class IssuedTokens:
         issued = {token.token_id: token for token in await self._tokens.issued()}
         if token_id not in issued:
             raise NotFoundError(f"no token {token_id}")
-        if issued[token_id].kind is not TokenKind.WORKER:
+        if issued[token_id].kind is TokenKind.CLIENT:
             raise InvalidError(f"{token_id} is the token of clients", why="without it nobody could ask the server")
         await self._tokens.revoke(token_id)
         return web.json_response({})

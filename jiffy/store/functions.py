@@ -90,9 +90,14 @@ class Functions:
         return await self._database.write(work)
 
     async def follow(self, definition_id: str) -> bool:
-        """Have a function follow a definition; False when it did already."""
+        """Have a function follow a definition, without what was set since; False when it followed it already."""
 
         def work(connection: Connection) -> bool:
+            connection.execute(
+                """UPDATE functions SET scaling='{}' WHERE function_id IN
+                (SELECT function_id FROM definitions WHERE definition_id=?)""",
+                (definition_id,),
+            )
             return _follow(connection, definition_id, "AND functions.definition_id<>definitions.definition_id")
 
         return await self._database.write(work)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http.client
+import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.cli.test_commands import jiffy
 from tests.servers import ServerUnderTest, write_program
 
 PROGRAM = """
@@ -178,6 +180,19 @@ def test_only_who_shows_a_token_gets_in(site: ServerUnderTest) -> None:
     token = site.environment()
     key, secret = token["MODAL_TOKEN_ID"], token["MODAL_TOKEN_SECRET"]
     assert ask(site, local("site-secret"), Modal_Key=key, Modal_Secret=secret) == (200, '"let in"')
+
+
+def test_a_token_may_be_for_endpoints_only(site: ServerUnderTest) -> None:
+    data = ("--data", str(site.data.root))
+    issued = json.loads(jiffy("token", "create", "--proxy", "--json", *data).output)
+    key, secret = issued["token_id"], issued["token_secret"]
+    assert ask(site, local("site-secret"), Modal_Key=key, Modal_Secret=secret) == (200, '"let in"')
+    site.modal("app", "list", code=1, MODAL_TOKEN_ID=key, MODAL_TOKEN_SECRET=secret)
+    assert jiffy("token", "revoke", key, *data).code == 0
+    deadline = time.monotonic() + 30
+    while ask(site, local("site-secret"), Modal_Key=key, Modal_Secret=secret)[0] != 401:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
 
 
 def test_a_request_that_takes_too_long_is_told_so(site: ServerUnderTest) -> None:

@@ -69,8 +69,9 @@ async def test_a_function_follows_its_first_definition_until_it_is_told_to_follo
     assert not await stores.functions.define(function, StoredDefinition("de-2", "fu-1", b"h2", b"two"))
     assert (await stores.functions.get("fu-1")).definition == b"one"
     await stores.functions.scale("fu-1", {"min_containers": 2})
-    assert not await stores.functions.follow("de-1")
     assert (await stores.functions.get("fu-1")).scaling == {"min_containers": 2}
+    assert not await stores.functions.follow("de-1")
+    assert (await stores.functions.get("fu-1")).scaling == {}
     assert await stores.functions.follow("de-2")
     followed = await stores.functions.get("fu-1")
     assert (followed.definition, followed.handle, followed.scaling) == (b"two", b"h2", {})
