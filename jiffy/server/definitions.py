@@ -50,6 +50,18 @@ class Definition:
         return "\n".join(self.lines)
 
 
+def _refuse_unsupported(image: api_pb2.Image) -> None:
+    """What only a function that is part of a build can have."""
+    if image.gpu_config.count or image.gpu_config.gpu_type:
+        raise UnsupportedError(
+            "a step of the image's build asks for a GPU", hint="run_function(..., gpu=) can have one"
+        )
+    if image.volume_mounts:
+        raise UnsupportedError(
+            "a step of the image's build uses volumes", hint="run_function(..., volumes=) can write to one"
+        )
+
+
 class Definitions:
     """`key` makes marks of secrets that tell nothing of them."""
 
@@ -72,12 +84,8 @@ class Definitions:
 
     async def read(self, image: api_pb2.Image, builder_version: str, salt: str) -> Definition:
         """Look up all that a definition names. NotFoundError and UnsupportedError say what is not to be had."""
-        if image.gpu_config.count or image.gpu_config.gpu_type:
-            raise UnsupportedError("the image asks for a GPU to be built", why="this server has none to give")
-        if image.volume_mounts and not image.HasField("build_function"):
-            raise UnsupportedError(
-                "a step of the image's build uses volumes", hint="run_function(..., volumes=) can write to one"
-            )
+        if not image.HasField("build_function"):
+            _refuse_unsupported(image)
         secrets = await self._variables(image.secret_ids)
         return Definition(
             identity=await self.identify(image, builder_version),

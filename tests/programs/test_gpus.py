@@ -112,3 +112,30 @@ def test_what_is_not_there_is_refused_in_a_sentence(
     outcome = gpus.run(program(PROGRAM.format(gpu=gpu)))
     assert outcome.code == 1
     assert told in outcome.words
+
+
+def test_a_step_of_a_build_has_the_gpu_that_it_asks_for(gpus: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = gpus.run(
+        program("""
+            import os
+            from pathlib import Path
+            import modal
+
+            def tune():
+                found = [name for name in os.environ if name.startswith("FAKE_GPU")]
+                Path("/tuned").write_text(f"{len(found)} {os.path.exists('/dev/fake-gpu')}")
+
+            image = modal.Image.debian_slim().run_function(tune, gpu="H100")
+            app = modal.App("tuned", image=image)
+
+            @app.function()
+            def read() -> str:
+                return Path("/tuned").read_text()
+
+            @app.local_entrypoint()
+            def main():
+                print("tuned with", read.remote())
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "tuned with 1 True" in outcome.output
