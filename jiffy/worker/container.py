@@ -135,7 +135,7 @@ class Container:
             self._interface = await self._host.network.take()
         phases.end("network")
         self._bundle.mkdir()
-        self._devices = self._host.gpus.take(order.resources.gpus)
+        self._devices = await self._host.gpus.take(order.resources.gpus)
         volumes = await self._open_volumes(self._root) if order.volumes else []
         spec = self._spec(self._root, [*caches, *volumes])
         stdout, stderr = self._pipes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -46,15 +47,22 @@ class Gpus:
 
     def __init__(self, inventory: Inventory) -> None:
         self._free = list(inventory.devices)
+        self._all = len(inventory.devices)
+        self._was_given_back = asyncio.Event()
 
-    def take(self, count: int) -> list[str]:
-        if count > len(self._free):
-            raise ExhaustedError(f"{count} GPUs are wanted, {len(self._free)} are free")
+    async def take(self, count: int) -> list[str]:
+        """So many, once they are free: a container that ended may be cleaned up still."""
+        if count > self._all:
+            raise ExhaustedError(f"{count} GPUs are wanted, this host has {self._all}")
+        while count > len(self._free):
+            self._was_given_back.clear()
+            await self._was_given_back.wait()
         taken, self._free = self._free[:count], self._free[count:]
         return taken
 
     def give_back(self, devices: Sequence[str]) -> None:
         self._free += devices
+        self._was_given_back.set()
 
 
 def edits_for(devices: Sequence[str]) -> list[Edits]:

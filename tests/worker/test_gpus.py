@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -19,17 +20,20 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"kind": "a.b/gpu", "devices": devices}))
 
 
-def test_each_is_given_to_one_at_a_time() -> None:
+async def test_each_is_given_to_one_at_a_time() -> None:
     inventory = read_inventory(["H100=a.b/gpu=0", "h100=a.b/gpu=1"])
     assert inventory.type == "H100"
     gpus = Gpus(inventory)
-    first = gpus.take(1)
-    assert sorted(first + gpus.take(1)) == ["a.b/gpu=0", "a.b/gpu=1"]
-    with pytest.raises(ExhaustedError):
-        gpus.take(1)
+    first = await gpus.take(1)
+    assert sorted(first + await gpus.take(1)) == ["a.b/gpu=0", "a.b/gpu=1"]
+    waiting = asyncio.ensure_future(gpus.take(1))
+    await asyncio.sleep(0)
+    assert not waiting.done()
     gpus.give_back(first)
-    assert gpus.take(1) == first
-    assert gpus.take(0) == []
+    assert await waiting == first
+    assert await gpus.take(0) == []
+    with pytest.raises(ExhaustedError):
+        await gpus.take(3)
 
 
 @pytest.mark.parametrize("declared", [["H100"], ["H100=0"], ["H100=a.b/gpu=0", "A100=a.b/gpu=1"], ["A=a.b/gpu=0"] * 2])
