@@ -15,7 +15,7 @@ from modal_proto import api_pb2
 
 from jiffy.core.actions import CommitVolume, ReloadVolume, VolumeMount
 from jiffy.core.events import VolumeAnswered, VolumeCaptured
-from jiffy.errors import JiffyError, NotFoundError, UnavailableError, UnsupportedError
+from jiffy.errors import JiffyError, UnavailableError, UnsupportedError, is_passing
 from jiffy.image.change import Applied, apply_change, is_hidden, read_change
 from jiffy.image.index import Index
 from jiffy.image.tree import Tree
@@ -82,9 +82,10 @@ class VolumeMounts:
         """Also told again: committing it twice is committing it once, unless others wrote the same files meanwhile."""
         try:
             await self._commit(event)
-        except NotFoundError as error:
-            logger.error("what %s wrote to a volume is lost: %s", event.task_id, error)
-        except JiffyError as error:
+        except (JiffyError, OSError) as error:
+            if isinstance(error, JiffyError) and is_passing(error):
+                raise
+            logger.error("what %s wrote to volume %s is lost: %s", event.task_id, event.volume_id, error)
             self._answer(event.request_id, str(error))
 
     def answered(self, event: VolumeAnswered) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from aiohttp import WSCloseCode, WSMsgType, web
 
 from jiffy.core.actions import Action, LaunchContainer, StopContainer
-from jiffy.core.events import PROTOCOL, Event, WorkerConnected, WorkerReported
+from jiffy.core.events import PROTOCOL, Event, VolumeAnswered, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe, read_event
 from jiffy.core.placement import Room
 from jiffy.errors import ConflictError, InvalidError, JiffyError
@@ -179,6 +179,8 @@ class Workers:
             if self.listener is not None and self._workers.get(event.worker_id) is worker:
                 self.listener.worker_reported(event, worker.room())
         elif not isinstance(event, WorkerConnected):
+            if isinstance(event, VolumeAnswered):
+                _drop_order(worker.orders.get(event.task_id, []), event.request_id)
             waiting.put_nowait((int(str(envelope["sequence"])), event))
 
     async def _record_forever(self, worker: Worker, waiting: asyncio.Queue[tuple[int, Event] | None]) -> None:
@@ -215,6 +217,11 @@ class Workers:
         job = asyncio.ensure_future(work)
         self._jobs.add(job)
         job.add_done_callback(self._jobs.discard)
+
+
+def _drop_order(orders: list[Action], request_id: str) -> None:
+    """One that was obeyed need not be sent again."""
+    orders[:] = [order for order in orders if getattr(order, "request_id", None) != request_id]
 
 
 async def _close(socket: Socket) -> None:

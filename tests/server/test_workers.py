@@ -8,8 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from random import Random
 
-from jiffy.core.actions import LaunchContainer, StopContainer
-from jiffy.core.events import PROTOCOL, ContainerExited, Event, ExitReason, WorkerConnected, WorkerReported
+from jiffy.core.actions import CommitVolume, LaunchContainer, StopContainer
+from jiffy.core.events import (
+    PROTOCOL,
+    ContainerExited,
+    Event,
+    ExitReason,
+    VolumeAnswered,
+    WorkerConnected,
+    WorkerReported,
+)
 from jiffy.core.messages import describe
 from jiffy.core.placement import Room
 from jiffy.errors import UnavailableError
@@ -115,6 +123,28 @@ async def test_orders_are_sent_again_until_their_container_is_forgotten() -> Non
     await again.send_str(json.dumps({"event": describe(HELLO)}))
     kinds = [(await told(again))["action"]["kind"] for _ in range(2)]  # type: ignore[index]
     assert kinds == ["LaunchContainer", "StopContainer"]
+    await again.close()
+    await asyncio.wait_for(talk, 2)
+
+
+async def test_an_order_about_a_volume_is_not_sent_again_once_it_was_obeyed() -> None:
+    house = await open_house()
+    house.listener.may_record.set()
+    await house.settle()
+    house.workers.send("wo-1", LaunchContainer("ta-1", (), ()))
+    for request_id in ("vc-1", "vc-2"):
+        house.workers.send("wo-1", CommitVolume("ta-1", "vo-1", request_id))
+    answer = {"sequence": 1, "event": describe(VolumeAnswered("ta-1", "vc-1"))}
+    await house.worker.send_str(json.dumps(answer))
+    await house.worker.close()
+    await asyncio.wait_for(house.talk, 2)
+    network = Network(Random(1))
+    network.heal()
+    again, server = connect(network, "worker", "server")
+    talk = asyncio.get_running_loop().create_task(house.workers.talk(server))
+    await again.send_str(json.dumps({"event": describe(HELLO)}))
+    orders = [(await told(again))["action"] for _ in range(2)]
+    assert [order.get("request_id") for order in orders] == [None, "vc-2"]  # type: ignore[attr-defined]
     await again.close()
     await asyncio.wait_for(talk, 2)
 
