@@ -66,7 +66,12 @@ class ServerUnderTest:
     def start(self, *options: str, **variables: str) -> None:
         command = [*self._enter, *JIFFY, "serve", "--data", str(self.data.root), "--background"]
         command += ["--host", self.host, "--port", str(self.port), "--offer", "all", *options]
-        subprocess.run(command, check=True, capture_output=True, timeout=60, env={**os.environ, **variables})
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **variables})
+        assert done.returncode == 0, done.stderr + self.log()
+
+    def log(self) -> str:
+        path = self.data.logs / "server.log"
+        return path.read_text() if path.exists() else ""
 
     def stop(self) -> None:
         for run in self._runs:

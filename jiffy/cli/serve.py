@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -132,26 +133,40 @@ async def _cancel(job: asyncio.Future[None]) -> None:
 
 
 def _serve_in_background(data: DataDirectory, host: str, port: int, worker: bool, options: ServerOptions) -> None:
-    if lock_holder(data.server_lock) is None:
-        _start(data, host, port, worker, options)
-    server = _await_ready(data, worker)
+    log = data.logs / "server.log"
+    said_before = log.stat().st_size if log.exists() else 0
+    started = _start(log, data, host, port, worker, options) if lock_holder(data.server_lock) is None else None
+
+    def require_started() -> None:
+        if started is not None and started.poll() is not None:
+            raise UnavailableError("the server did not start", why=_last_words(log, said_before) or f"see {log}")
+
+    server = _await_ready(data, worker, require_started)
     click.echo(f"jiffy serves {server.url} (process {server.pid}, log {data.logs / 'server.log'})")
 
 
-def _start(data: DataDirectory, host: str, port: int, worker: bool, options: ServerOptions) -> None:
+def _start(
+    log: Path, data: DataDirectory, host: str, port: int, worker: bool, options: ServerOptions
+) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "jiffy", "serve", "--data", str(data.root), "--host", host, "--port", str(port)]
-    with (data.logs / "server.log").open("ab") as log:
-        subprocess.Popen(
+    with log.open("ab") as output:
+        return subprocess.Popen(
             [*command, "--worker" if worker else "--no-worker", *options.arguments()],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
+            stdout=output,
+            stderr=output,
             start_new_session=True,
             env={**os.environ, **options.environment()},
         )
 
 
-def _await_ready(data: DataDirectory, worker: bool) -> RunningServer:
+def _last_words(log: Path, since: int) -> str:
+    """The last line of what was written since the log had a size in bytes."""
+    lines = log.read_bytes()[since:].decode(errors="replace").split("\n")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "").removeprefix("jiffy: ")
+
+
+def _await_ready(data: DataDirectory, worker: bool, require_started: Callable[[], None]) -> RunningServer:
     deadline = time.monotonic() + _READY_SECONDS
     while True:
         try:
@@ -161,6 +176,7 @@ def _await_ready(data: DataDirectory, worker: bool) -> RunningServer:
             reason = f"no worker joined it; see {data.logs / 'worker.log'}"
         except UnavailableError as error:
             reason = f"{error.why}; see {data.logs / 'server.log'}"
+        require_started()
         if time.monotonic() > deadline:
             raise UnavailableError(f"the server is not ready after {_READY_SECONDS:g} s", why=reason)
         time.sleep(0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -44,6 +45,18 @@ def test_a_server_that_has_died_is_not_taken_for_one_that_answers(tmp_path: Path
     outcome = jiffy("env", "--data", str(tmp_path))
     assert outcome.code == 1
     assert "it has stopped or hangs" in outcome.words
+
+
+def test_a_server_that_cannot_start_in_the_background_says_why_at_once(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        options = ["--data", str(tmp_path), "--background", "--no-worker", "--port", str(port)]
+        outcome = jiffy("serve", *options)
+    assert outcome.code == 1
+    assert outcome.output.startswith(f"jiffy: the server did not start: cannot listen on 127.0.0.1:{port}: ")
+    assert "choose another with --port" in outcome.output
 
 
 def test_stopping_what_does_not_run_is_no_error(tmp_path: Path) -> None:

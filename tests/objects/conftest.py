@@ -15,8 +15,8 @@ def make_objects(root: Path) -> LocalObjects:
     return LocalObjects(root / "objects", root / "incoming")
 
 
-def one_source(url: str, *, deadline: float, token: str = "id:secret") -> Sources:
-    return Sources([HttpObjects(url, token, stall=1)], deadline=deadline)
+def one_source(url: str, *, deadline: float, stall: float = 1, token: str = "id:secret") -> Sources:
+    return Sources([HttpObjects(url, token, stall=stall)], deadline=deadline)
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def origin(chunk_list: bytes) -> Iterator[Origin]:
 @pytest.fixture
 async def zone(origin: Origin, tmp_path: Path) -> AsyncIterator[BaseTestServer]:
     (tmp_path / "zone" / "partial").mkdir(parents=True)
-    tiers = Tiers(make_objects(tmp_path / "zone"), one_source(origin.url, deadline=2))
+    tiers = Tiers(make_objects(tmp_path / "zone"), one_source(origin.url, deadline=30, stall=30))
     partials = Partials(tmp_path / "zone" / "partial", tiers, trusts_lists=False)
     server = TestServer(Zone(tiers, partials, origin.token).application())
     await server.start_server()
@@ -62,7 +62,7 @@ def make_host(
     zone: BaseTestServer, folder: Path, chunk_list: bytes, token: str = "id:secret"
 ) -> tuple[Tiers, Partials]:
     (folder / "partial").mkdir(parents=True)
-    tiers = Tiers(make_objects(folder), one_source(str(zone.make_url("")), deadline=2, token=token))
+    tiers = Tiers(make_objects(folder), one_source(str(zone.make_url("")), deadline=30, stall=30, token=token))
     partials = Partials(folder / "partial", tiers)
     partials.learn({DIGEST: hashlib.sha256(chunk_list).hexdigest()})
     return tiers, partials
