@@ -160,6 +160,17 @@ class ServerUnderTest:
     ) -> Run:
         """Start `modal run` on a program, with the client that a Python has."""
         command = [python, "-m", "modal", "run", *options, str(program), *arguments]
+        return self._begin(command, program.parent, **variables)
+
+    def begin_modal(self, *arguments: str, folder: Path) -> Run:
+        """Start a command of the client that goes on until it is interrupted."""
+        return self._begin([sys.executable, "-m", "modal", *arguments], folder)
+
+    def begin_script(self, program: Path, *arguments: str, **variables: str) -> Run:
+        """Start a program by Python itself."""
+        return self._begin([sys.executable, str(program), *arguments], program.parent, **variables)
+
+    def _begin(self, command: Sequence[str], folder: Path, **variables: str) -> Run:
         run = Run(
             subprocess.Popen(
                 command,
@@ -168,7 +179,7 @@ class ServerUnderTest:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 text=True,
-                cwd=program.parent,
+                cwd=folder,
             )
         )
         self._runs.append(run)
@@ -191,17 +202,7 @@ class ServerUnderTest:
 
     def script(self, program: Path, *arguments: str, **variables: str) -> Outcome:
         """Run a program by Python itself."""
-        done = subprocess.run(
-            [sys.executable, str(program), *arguments],
-            env={**self.environment(), **variables},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=program.parent,
-            timeout=120,
-        )
-        return Outcome(done.returncode, done.stdout)
+        return self.begin_script(program, *arguments, **variables).finish()
 
     def run(
         self,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,31 +91,24 @@ def test_no_call_fails_while_an_app_is_deployed_again_and_again(
     """By both strategies, under calls without a pause."""
     caller = program(
         """
-        import sys, threading, time
         import modal
 
         function = modal.Function.from_name("service", "version")
-        print("first", function.remote(), flush=True)
-        stop = threading.Event()
-        threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
-        seen, calls, end = set(), 0, time.time() + 25
-        while time.time() < end:
-            seen.add(function.remote())
-            calls += 1
-        print("calls", calls, sorted(seen))
+        seen = ""
+        while seen != "four":
+            was, seen = seen, function.remote()
+            if seen != was:
+                print("seen", seen, flush=True)
         """,
         "caller.py",
     )
-    outcomes = []
-    calling = threading.Thread(target=lambda: outcomes.append(server.script(caller)))
-    calling.start()
-    time.sleep(3)
+    calling = server.begin_script(caller)
+    calling.await_line("seen one")
     for version, strategy in (("two", "rolling"), ("three", "recreate"), ("four", "rolling")):
-        time.sleep(2)
         server.modal("deploy", "--strategy", strategy, str(program(SERVICE.format(version=version), "service.py")))
-    calling.join()
-    assert outcomes[0].code == 0, outcomes[0].output
-    assert "'four', 'one', 'three', 'two'" in outcomes[0].output, outcomes[0].output
+        calling.await_line(f"seen {version}")
+    outcome = calling.finish()
+    assert outcome.code == 0, outcome.output
 
 
 def test_what_is_deployed_is_listed_with_its_tags_and_gone_when_it_is_stopped(

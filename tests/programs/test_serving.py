@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import http.client
 import signal
-import subprocess
-import sys
 import time
 
 from tests.conftest import ProgramFolder
-from tests.servers import Run, ServerUnderTest
+from tests.servers import ServerUnderTest
 
 PROGRAM = """
     import modal
@@ -46,17 +44,7 @@ def test_a_change_of_the_file_is_served_at_the_same_address_until_it_is_interrup
     server: ServerUnderTest, program: ProgramFolder
 ) -> None:
     path = program(PROGRAM.format(text="first"), "draft.py")
-    run = Run(
-        subprocess.Popen(
-            [sys.executable, "-m", "modal", "serve", str(path)],
-            env=server.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=path.parent,
-        )
-    )
+    run = server.begin_modal("serve", str(path), folder=path.parent)
     try:
         run.await_line("draft-page-dev.localhost")
         await_page(server, "first")
