@@ -141,12 +141,9 @@ class Scheduler:
         pool.settings, pool.wish = fact.settings, wish
 
     def _roll_over(self, fact: facts.FunctionRolledOver) -> None:
-        if (pool := self._pools.get(fact.function_id)) is None:
-            return
-        for container in list(pool.containers.values()):
-            if not container.stopping:
-                self._let_finish(container, "its function is defined anew")
-        self._count(pool)
+        pool = self._pools.get(fact.function_id)
+        for container in [] if pool is None else list(pool.containers.values()):
+            self._let_finish(container, "its function is defined anew")
 
     def _stop_app(self, fact: facts.AppStopped) -> None:
         for container in self.containers_of(fact.app_id):
@@ -382,8 +379,7 @@ class Scheduler:
             self._end(container, fact.reason)
 
     def _dismiss_gently(self, fact: facts.ContainerSpared) -> None:
-        container = self.find_container(fact.task_id)
-        if container is not None and not container.stopping:
+        if (container := self.find_container(fact.task_id)) is not None:
             self._let_finish(container, fact.reason)
 
     def _spare(self, fact: facts.ContainerRested) -> None:
@@ -406,11 +402,15 @@ class Scheduler:
             self._orders.append(orders.Stop(container.task_id, container.worker_id, reason, grace))
 
     def _let_finish(self, container: Container, reason: str) -> None:
-        """One that works ends when it asks for more."""
+        """One that works ends when it asks for more. Others may have to take its place."""
+        if container.stopping:
+            return
+        pool = self._pools[container.function_id]
         if container.running:
-            self._pools[container.function_id].note_finishing(container)
+            pool.note_finishing(container)
         else:
             self._end(container, reason)
+        self._count(pool)
 
     def _retire(self, container: Container, reason: str) -> None:
         self._pools[container.function_id].note_stopping(container)
@@ -493,9 +493,7 @@ class Scheduler:
             return
         self.placement.remove(room.worker_id)
         for container in self._containers_on(room.worker_id):
-            if not container.stopping:
-                self._let_finish(container, "its worker is leaving")
-                self._count(self._pools[container.function_id])
+            self._let_finish(container, "its worker is leaving")
 
     def _miss(self, fact: facts.WorkerDisconnected) -> None:
         if fact.worker_id not in self._workers:

@@ -31,10 +31,6 @@ class Caller:
             return random_id(prefix)
         return derived_id(prefix, self.token_id, self.task_id, self.idempotency_key, *parts)
 
-    def derived_id(self, prefix: str, *parts: str) -> str:
-        """The id that these parts always give."""
-        return derived_id(prefix, *parts)
-
     def endpoint_url(self, label: str) -> str:
         """Where a web endpoint is reached from the host of the server."""
         return f"http://{label}.localhost:{self.http_port}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Mapping
 from typing import Any, Final
 
 from google.protobuf.descriptor import FieldDescriptor
@@ -12,10 +13,11 @@ from google.protobuf.message import Message
 from modal_proto import api_pb2
 
 from jiffy.errors import InvalidError, NotFoundError, UnsupportedError
+from jiffy.identifiers import derived_id
 from jiffy.server.caller import Caller
 from jiffy.server.endpoint_names import name_endpoints
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
-from jiffy.server.handles import locate_handle, make_handle
+from jiffy.server.handles import locate, locate_handle, make_handle
 from jiffy.server.known_functions import apply_options
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.schedules import next_firing
@@ -58,7 +60,7 @@ class Functions:
         function_id = request.existing_function_id or caller.new_id("fu")
         endpoints = name_endpoints(definition, function_id, app)
         body = definition.SerializeToString(deterministic=True)
-        definition_id = f"de-{hashlib.sha256(function_id.encode() + body).hexdigest()[:22]}"
+        definition_id = derived_id("de", function_id, hashlib.sha256(body).hexdigest())
         handle = make_handle(definition, function_id, request.app_id, definition_id)
         encoded = handle.SerializeToString()
         is_first = await self._stores.functions.define(
@@ -67,9 +69,9 @@ class Functions:
         )
         if is_first:
             await self._scheduler.redefine(function_id)
-        stolen = await self._stores.endpoints.put(endpoints)
+        stolen = await self._stores.endpoints.put(endpoints) if endpoints else []
         definition.web_url_info.label_stolen = definition.web_url in stolen
-        _locate(definition, caller)
+        locate([definition, *definition.method_definitions.values()], caller.endpoint_url)
         return api_pb2.FunctionCreateResponse(
             function_id=function_id,
             function=definition,
@@ -82,12 +84,7 @@ class Functions:
     async def function_get(self, request: api_pb2.FunctionGetRequest, caller: Caller) -> api_pb2.FunctionGetResponse:
         """By the name of its app and its own; of an earlier version of the app as a variant that keeps its definition."""
         app, version = await self._deployed(request.app_name, request.environment_name, request.app_version)
-        names = app.function_ids if version is None else version.function_ids
-        if (function_id := names.get(request.object_tag)) is None:
-            raise NotFoundError(
-                f"app {request.app_name} has no function {request.object_tag}",
-                why=f"it has {', '.join(sorted(names)) or 'none'}",
-            )
+        function_id = _named("function", request.object_tag, app, (version or app).function_ids)
         if version is not None and version.version != app.version:
             function_id = await self._pin(function_id, version)
         stored = await self._stores.functions.get(function_id)
@@ -110,7 +107,7 @@ class Functions:
         base = await self._stores.functions.get(request.function_id)
         options = request.function_options.SerializeToString(deterministic=True)
         key = hashlib.sha256(request.serialized_params + b"\0" + options).hexdigest()
-        function_id = caller.derived_id("fu", base.function_id, base.base_id, key)
+        function_id = derived_id("fu", base.function_id, base.base_id, key)
         checked = api_pb2.Function.FromString(base.definition or b"")
         apply_options(checked, request.function_options)
         _refuse_unsupported(checked)
@@ -135,17 +132,11 @@ class Functions:
     async def class_create(self, request: api_pb2.ClassCreateRequest, caller: Caller) -> api_pb2.ClassCreateResponse:
         await self._stores.apps.get(request.app_id)
         class_id = request.existing_class_id or caller.new_id("cs")
-        await self._stores.functions.add_class(class_id, request.app_id)
         return api_pb2.ClassCreateResponse(class_id=class_id, handle_metadata=api_pb2.ClassHandleMetadata())
 
     async def class_get(self, request: api_pb2.ClassGetRequest, caller: Caller) -> api_pb2.ClassGetResponse:
         app, version = await self._deployed(request.app_name, request.environment_name, request.app_version)
-        classes = app.class_ids if version is None else version.class_ids
-        if (class_id := classes.get(request.object_tag)) is None:
-            raise NotFoundError(
-                f"app {request.app_name} has no class {request.object_tag}",
-                why=f"it has {', '.join(sorted(classes)) or 'none'}",
-            )
+        class_id = _named("class", request.object_tag, app, (version or app).class_ids)
         return api_pb2.ClassGetResponse(class_id=class_id, handle_metadata=api_pb2.ClassHandleMetadata())
 
     async def _deployed(self, name: str, environment: str, version: int) -> tuple[App, Version | None]:
@@ -165,7 +156,7 @@ class Functions:
     async def _pin(self, function_id: str, version: Version) -> str:
         """A variant that keeps the definition of an earlier version."""
         definition = await self._stores.functions.definition(version.definition_ids[function_id])
-        pinned = f"fu-{hashlib.sha256(definition.definition_id.encode()).hexdigest()[:22]}"
+        pinned = derived_id("fu", definition.definition_id)
         stored = await self._stores.functions.get(function_id)
         await self._stores.functions.add(
             StoredFunction(
@@ -179,12 +170,13 @@ class Functions:
         return _function_data(api_pb2.FunctionCreateRequest(), known.definition)
 
 
-def _locate(definition: api_pb2.Function, caller: Caller) -> None:
-    """Where there are labels of web endpoints, have addresses."""
-    targets: list[Any] = [definition, *definition.method_definitions.values()]
-    for each in targets:
-        if each.web_url:
-            each.web_url = caller.endpoint_url(each.web_url)
+def _named(kind: str, name: str, app: App, identifiers: Mapping[str, str]) -> str:
+    """The id of a function or a class of an app."""
+    if (found := identifiers.get(name)) is None:
+        raise NotFoundError(
+            f"app {app.name} has no {kind} {name}", why=f"it has {', '.join(sorted(identifiers)) or 'none'}"
+        )
+    return found
 
 
 def _located(stored: StoredFunction, caller: Caller) -> api_pb2.FunctionHandleMetadata:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from modal_proto import api_pb2
 
-Locate = Callable[[str], str]
+Address = Callable[[str], str]
 """Where a web endpoint is reached, from its label."""
 
 
@@ -31,14 +31,19 @@ def make_handle(source: Any, function_id: str, app_id: str, definition_id: str) 
     return handle
 
 
-def locate_handle(handle: api_pb2.FunctionHandleMetadata, locate: Locate) -> api_pb2.FunctionHandleMetadata:
+def locate_handle(handle: api_pb2.FunctionHandleMetadata, address: Address) -> api_pb2.FunctionHandleMetadata:
     """The same with addresses: what is stored in their place are labels."""
     located = api_pb2.FunctionHandleMetadata()
     located.CopyFrom(handle)
-    for each in (located, *located.method_handle_metadata.values()):
-        if each.web_url:
-            each.web_url = locate(each.web_url)
+    locate([located, *located.method_handle_metadata.values()], address)
     return located
+
+
+def locate(endpoints: Iterable[Any], address: Address) -> None:
+    """Where messages have labels of web endpoints, have addresses."""
+    for each in endpoints:
+        if each.web_url:
+            each.web_url = address(each.web_url)
 
 
 def _method_handle(name: str, method: api_pb2.MethodDefinition) -> api_pb2.FunctionHandleMetadata:

@@ -14,7 +14,6 @@ from jiffy.server.layers import without_repeats
 from jiffy.server.layouts import make_layout
 from jiffy.server.packs import Packs
 from jiffy.server.profiles import Profiles, Start
-from jiffy.server.volume_mounts import describe_mounts
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.mounts import CLIENT_REFERENCE
 from jiffy.store.stores import Stores
@@ -69,12 +68,20 @@ class Launches:
 
     async def _volumes(self, definition: api_pb2.Function, task_id: str) -> tuple[VolumeMount, ...]:
         """A function's volumes as they are committed now."""
-        heads: dict[str, tuple[str, tuple[str, ...]]] = {}
-        for mount in definition.volume_mounts:
-            head = (await self._stores.volumes.get(mount.volume_id)).head
-            await self._stores.volumes.note_use(task_id, head)
-            heads[mount.volume_id] = (head, (await self._derivations.erofs_image(head),))
-        return describe_mounts(definition, heads)
+        return tuple([await self._volume(mount, task_id) for mount in definition.volume_mounts])
+
+    async def _volume(self, mount: api_pb2.VolumeMount, task_id: str) -> VolumeMount:
+        head = (await self._stores.volumes.get(mount.volume_id)).head
+        await self._stores.volumes.note_use(task_id, head)
+        return VolumeMount(
+            volume_id=mount.volume_id,
+            target=mount.mount_path,
+            head=head,
+            layers=(await self._derivations.erofs_image(head),),
+            read_only=mount.read_only,
+            background=mount.allow_background_commits,
+            sub_path=mount.sub_path,
+        )
 
     async def secrets(self, definition: api_pb2.Function) -> dict[str, str]:
         """The variables of a function's secrets; of several with one name, the last counts."""

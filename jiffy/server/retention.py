@@ -40,7 +40,8 @@ class Retention:
         while await self._stores.calls.forget_before(now - self._output_seconds, _CALLS_AT_ONCE) == _CALLS_AT_ONCE:
             await asyncio.sleep(0)
         silent = await self._stores.named_objects.silent(now - SILENCE_ALLOWED)
-        await self._stores.named_objects.delete([each.object_id for each in silent])
+        if silent:
+            await self._stores.named_objects.delete([each.object_id for each in silent])
         await self._stores.dicts.drop_unused(now - _DICT_SECONDS)
         await self._stores.queue_items.drop_expired()
         await self._stores.volumes.forget_uses()

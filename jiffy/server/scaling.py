@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from modal_proto import api_pb2
 
 from jiffy.errors import InvalidError
@@ -9,6 +11,9 @@ from jiffy.server.caller import Caller
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.settings import DEFAULT_MAXIMUM, DEFAULT_SCALEDOWN_WINDOW
 from jiffy.store.stores import Stores
+
+_COUNTED: Final = 10_000_000
+"""As many inputs of a function are counted."""
 
 
 class Scaling:
@@ -37,11 +42,11 @@ class Scaling:
     ) -> api_pb2.FunctionStats:
         function_id = request.function_id
         await self._stores.functions.get(function_id)
-        waiting, running = await self._stores.calls.count_inputs(function_id)
+        counted = await self._stores.calls.demand(function_id, _COUNTED)
         return api_pb2.FunctionStats(
-            backlog=waiting,
+            backlog=counted.waiting,
             num_total_tasks=self._scheduler.count_containers(function_id),
-            num_running_inputs=running,
+            num_running_inputs=counted.running,
         )
 
     async def function_get_dynamic_concurrency(

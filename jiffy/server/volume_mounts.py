@@ -13,7 +13,7 @@ from typing import Final
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
-from jiffy.core.actions import CommitVolume, ReloadVolume, VolumeMount
+from jiffy.core.actions import CommitVolume, ReloadVolume
 from jiffy.core.events import VolumeAnswered, VolumeCaptured
 from jiffy.errors import JiffyError, UnavailableError, UnsupportedError, is_passing
 from jiffy.image.change import Applied, apply_change, is_hidden, read_change
@@ -125,23 +125,3 @@ def _apply(entries: Entries, now: Applied, before: Applied) -> None:
     for entry in written:
         if entry.path != b"/":
             entries[entry.path] = entry
-
-
-def describe_mounts(
-    definition: api_pb2.Function, heads: dict[str, tuple[Digest, tuple[Digest, ...]]]
-) -> tuple[VolumeMount, ...]:
-    """A function's volumes, with the head of each and the EROFS images of that."""
-    return tuple(
-        [
-            VolumeMount(
-                volume_id=mount.volume_id,
-                target=mount.mount_path,
-                head=heads[mount.volume_id][0],
-                layers=heads[mount.volume_id][1],
-                read_only=mount.read_only,
-                background=mount.allow_background_commits,
-                sub_path=mount.sub_path,
-            )
-            for mount in definition.volume_mounts
-        ]
-    )

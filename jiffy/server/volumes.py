@@ -49,11 +49,14 @@ class Volumes:
     async def volume_get_or_create(
         self, request: api_pb2.VolumeGetOrCreateRequest, caller: Caller
     ) -> api_pb2.VolumeGetOrCreateResponse:
-        found, is_new = await self._named.get_or_create(request, caller)
-        if is_new:
+        found, _ = await self._named.get_or_create(request, caller)
+        try:
+            volume = await self._store.get(found.object_id)
+        except NotFoundError:
             empty = await asyncio.to_thread(lambda: self._objects.put(encode_index([ROOT])))
             await self._store.add(found.object_id, request.version or api_pb2.VOLUME_FS_VERSION_V1, empty)
-        metadata = _metadata(found, await self._store.get(found.object_id))
+            volume = await self._store.get(found.object_id)
+        metadata = _metadata(found, volume)
         return api_pb2.VolumeGetOrCreateResponse(volume_id=found.object_id, version=metadata.version, metadata=metadata)
 
     async def volume_get_by_id(

@@ -299,7 +299,7 @@ class Calls:
             ).fetchone()
             later = connection.execute(
                 """SELECT min(available_at) AS next_at FROM inputs WHERE function_id=? AND finished_at IS NULL
-                AND task_id IS NULL AND available_at>?""",
+                AND task_id IS NULL AND available_at>0 AND available_at>?""",
                 (function_id, now),
             ).fetchone()
             return Counted(
@@ -344,11 +344,6 @@ class Calls:
             "finished_at IS NULL AND call_id IN (SELECT call_id FROM calls WHERE app_id=?) ORDER BY position",
             app_id,
         )
-
-    async def count_inputs(self, function_id: str) -> tuple[int, int]:
-        """A function's inputs that wait, and those that run."""
-        counted = await self.demand(function_id, 2**31)
-        return counted.waiting, counted.running
 
     async def numbered(self, call_id: str, first: int, last: int) -> list[Input]:
         """Inputs of a call by their numbers, both ends included."""

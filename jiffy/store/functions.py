@@ -113,14 +113,13 @@ class Functions:
         await self._database.write(work)
 
     async def get(self, function_id: str) -> StoredFunction:
-        functions = await self._select("function_id=?", function_id)
-        if not functions:
-            raise NotFoundError(f"no function {function_id}")
-        return functions[0]
+        def work(connection: Connection) -> StoredFunction | None:
+            row = connection.execute("SELECT * FROM functions WHERE function_id=?", (function_id,)).fetchone()
+            return None if row is None else _function(row)
 
-    async def variants(self, function_id: str) -> list[StoredFunction]:
-        """The functions that follow a function's definition."""
-        return await self._select("base_id=? AND base_id<>''", function_id)
+        if (found := await self._database.read(work)) is None:
+            raise NotFoundError(f"no function {function_id}")
+        return found
 
     async def definition(self, definition_id: str) -> StoredDefinition:
         def work(connection: Connection) -> StoredDefinition | None:
@@ -131,20 +130,6 @@ class Functions:
         if (found := await self._database.read(work)) is None:
             raise NotFoundError(f"no definition {definition_id}")
         return found
-
-    async def add_class(self, class_id: str, app_id: str) -> None:
-        def work(connection: Connection) -> None:
-            connection.execute(
-                "INSERT INTO classes (class_id, app_id) VALUES (?,?) ON CONFLICT DO NOTHING", (class_id, app_id)
-            )
-
-        await self._database.write(work)
-
-    async def _select(self, condition: str, *values: object) -> list[StoredFunction]:
-        def work(connection: Connection) -> list[StoredFunction]:
-            return [_function(row) for row in connection.execute(f"SELECT * FROM functions WHERE {condition}", values)]
-
-        return await self._database.read(work)
 
 
 def _follow(connection: Connection, definition_id: str, condition: str) -> bool:

@@ -259,18 +259,14 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     ALTER TABLE functions ADD COLUMN parameters BLOB;
     ALTER TABLE functions ADD COLUMN options BLOB;
     ALTER TABLE functions ADD COLUMN scaling TEXT NOT NULL DEFAULT '{}';
-    CREATE INDEX variants_of_function ON functions (base_id) WHERE base_id <> '';
-
-    CREATE TABLE classes (
-        class_id TEXT PRIMARY KEY,
-        app_id TEXT NOT NULL REFERENCES apps
-    );
 
     ALTER TABLE calls ADD COLUMN parent_input_id TEXT NOT NULL DEFAULT '';
     CREATE INDEX calls_of_input ON calls (parent_input_id) WHERE parent_input_id <> '';
     CREATE INDEX calls_of_function ON calls (function_id, created_at);
     CREATE INDEX old_calls ON calls (created_at);
     ALTER TABLE inputs ADD COLUMN available_at REAL NOT NULL DEFAULT 0;
+    CREATE INDEX delayed_inputs ON inputs (function_id, available_at)
+        WHERE available_at > 0 AND task_id IS NULL AND finished_at IS NULL;
     CREATE INDEX inputs_of_call ON inputs (call_id, number);
     CREATE TABLE call_chunks (
         call_id TEXT NOT NULL REFERENCES calls,
@@ -293,8 +289,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE TABLE volumes (
         object_id TEXT PRIMARY KEY REFERENCES named_objects,
         fs_version INTEGER NOT NULL,
-        head TEXT NOT NULL,
-        changed_at REAL NOT NULL
+        head TEXT NOT NULL
     );
     CREATE TABLE volume_uses (
         task_id TEXT NOT NULL,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from jiffy.errors import NotFoundError
@@ -12,12 +11,11 @@ from jiffy.store.base import Connection, Database
 @dataclass(frozen=True, slots=True)
 class Volume:
     """`fs_version` is what the client calls the kind of a volume, by which it chooses how to upload. `head` is the digest of
-    an index; `changed_at`: when it was committed, in seconds since the epoch."""
+    an index."""
 
     object_id: str
     fs_version: int
     head: str
-    changed_at: float
 
 
 class Volumes:
@@ -29,9 +27,8 @@ class Volumes:
 
         def work(connection: Connection) -> None:
             connection.execute(
-                """INSERT INTO volumes (object_id, fs_version, head, changed_at) VALUES (?,?,?,?)
-                ON CONFLICT DO NOTHING""",
-                (object_id, fs_version, head, time.time()),
+                "INSERT INTO volumes (object_id, fs_version, head) VALUES (?,?,?) ON CONFLICT DO NOTHING",
+                (object_id, fs_version, head),
             )
 
         await self._database.write(work)
@@ -50,8 +47,7 @@ class Volumes:
 
         def work(connection: Connection) -> bool:
             cursor = connection.execute(
-                "UPDATE volumes SET head=?, changed_at=? WHERE object_id=? AND head=?",
-                (head, time.time(), object_id, before),
+                "UPDATE volumes SET head=? WHERE object_id=? AND head=?", (head, object_id, before)
             )
             return cursor.rowcount == 1
 
