@@ -32,7 +32,7 @@ class CallRecords:
         call = await self._stores.calls.get(request.function_call_id)
         return api_pb2.FunctionCallFromIdResponse(
             function_call_id=call.call_id,
-            num_inputs=await self._stores.calls.count_of_call(call.call_id),
+            num_inputs=await self._stores.call_history.count_inputs(call.call_id),
             metadata=api_pb2.FunctionCallHandleMetadata(app_id=call.app_id, function_id=call.function_id),
         )
 
@@ -46,7 +46,7 @@ class CallRecords:
         self, request: api_pb2.FunctionCallListRequest, caller: Caller
     ) -> api_pb2.FunctionCallListResponse:
         """The newest first."""
-        calls = await self._stores.calls.of_function(request.function_id, 0, float("inf"), _MOST_CALLS)
+        calls = await self._stores.call_history.of_function(request.function_id, 0, float("inf"), _MOST_CALLS)
         return api_pb2.FunctionCallListResponse(function_calls=[await self._info(call) for call in calls])
 
     async def function_get_call_graph(
@@ -76,18 +76,18 @@ class CallRecords:
         )
         statuses = await self._statuses(call.call_id)
         children = []
-        for entry in await self._stores.calls.numbered(call.call_id, 0, _MOST_NODES):
+        for entry in await self._stores.call_history.inputs(call.call_id, 0, _MOST_NODES):
             graph.inputs.add(
                 input_id=entry.input_id,
                 function_call_id=call.call_id,
                 task_id=entry.task_id or "",
                 status=statuses.get(entry.input_id, api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED),
             )
-            children += await self._stores.calls.children(entry.input_id)
+            children += await self._stores.call_history.children(entry.input_id)
         return children
 
     async def _info(self, call: Call) -> api_pb2.FunctionCallInfo:
-        entries = await self._stores.calls.numbered(call.call_id, 0, 2**31)
+        entries = await self._stores.call_history.inputs(call.call_id, 0, 2**31)
         statuses = await self._statuses(call.call_id)
         info = api_pb2.FunctionCallInfo(
             function_call_id=call.call_id,

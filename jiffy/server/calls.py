@@ -10,12 +10,12 @@ from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
 from jiffy import failpoints
-from jiffy.errors import ConflictError
 from jiffy.server.bells import Bells
 from jiffy.server.caller import Caller
 from jiffy.server.entries import entry_id, read_entry_id
 from jiffy.server.input_tokens import make_input_token, read_input_token
 from jiffy.server.known_functions import know_function
+from jiffy.server.results import read_output
 from jiffy.store.calls import Call, Output
 from jiffy.store.stores import Stores
 
@@ -38,8 +38,6 @@ class Calls:
 
     async def function_map(self, request: api_pb2.FunctionMapRequest, caller: Caller) -> api_pb2.FunctionMapResponse:
         function = await self._stores.functions.get(request.function_id)
-        if (await self._stores.apps.get(function.app_id)).stopped_at is not None:
-            raise ConflictError(f"function {function.name} cannot be called", why="its app was stopped")
         definition = (await know_function(self._stores.functions, function)).definition
         call_id = caller.new_id("fc")
         call = Call(
@@ -98,7 +96,7 @@ class Calls:
                 if not await bell.wait(deadline - time.monotonic()):
                     break
         return api_pb2.FunctionGetOutputsResponse(
-            outputs=[api_pb2.FunctionGetOutputsItem.FromString(output.body) for output in outputs],
+            outputs=[read_output(output) for output in outputs],
             idxs=[output.number for output in outputs],
             last_entry_id=entry_id(outputs[-1].position) if outputs else request.last_entry_id,
             num_unfinished_inputs=await self._stores.calls.count_unfinished(request.function_call_id),

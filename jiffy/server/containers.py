@@ -65,7 +65,7 @@ class Containers:
         task_id = caller.require_task()
         function = self._scheduler.peek_function(task_id)
         backoff = None if function is None else function.backoff
-        results = [await self._result(item, task_id, backoff) for item in request.outputs]
+        results = [_result(item, task_id, backoff) for item in request.outputs]
         seconds = [item.output_created_at - item.input_started_at for item in request.outputs]
         await self._scheduler.record_outputs(task_id, results, max(0.0, sum(seconds) / (len(seconds) or 1)))
         return Empty()
@@ -87,17 +87,16 @@ class Containers:
             function_map_idx=entry.number,
         )
 
-    async def _result(self, item: api_pb2.FunctionPutOutputsItem, task_id: str, backoff: Backoff | None) -> Result:
-        stored = await self._stores.calls.get_input(item.input_id)
-        output = api_pb2.FunctionGetOutputsItem(
-            result=item.result,
-            idx=stored.number,
-            input_id=item.input_id,
-            data_format=item.data_format,
-            task_id=task_id,
-            input_started_at=item.input_started_at,
-            output_created_at=item.output_created_at,
-            retry_count=item.retry_count,
-        )
-        has_failed = item.result.status in _FAILURES
-        return Result(item.input_id, item.retry_count, output.SerializeToString(), backoff if has_failed else None)
+
+def _result(item: api_pb2.FunctionPutOutputsItem, task_id: str, backoff: Backoff | None) -> Result:
+    output = api_pb2.FunctionGetOutputsItem(
+        result=item.result,
+        input_id=item.input_id,
+        data_format=item.data_format,
+        task_id=task_id,
+        input_started_at=item.input_started_at,
+        output_created_at=item.output_created_at,
+        retry_count=item.retry_count,
+    )
+    has_failed = item.result.status in _FAILURES
+    return Result(item.input_id, item.retry_count, output.SerializeToString(), backoff if has_failed else None)

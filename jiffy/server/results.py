@@ -1,4 +1,4 @@
-"""Results that the server records itself, for inputs that no container will answer."""
+"""Outputs of inputs, and results that the server records itself: for inputs that no container will answer."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from modal_proto import api_pb2
 
 from jiffy.core.aftermath import Fail
 from jiffy.core.attempts import Backoff
-from jiffy.store.calls import Input, Result
+from jiffy.store.calls import Input, Output, Result
+
+
+def read_output(output: Output) -> api_pb2.FunctionGetOutputsItem:
+    """As clients are given it: the store knows its number."""
+    item = api_pb2.FunctionGetOutputsItem.FromString(output.body)
+    item.idx = output.number
+    return item
 
 
 def make_result(entry: Input, result: api_pb2.GenericResult, backoff: Backoff | None = None) -> Result:
     """Wrap a GenericResult as the output of an input's current attempt. A `backoff` is for one that failed."""
     item = api_pb2.FunctionGetOutputsItem(
         result=result,
-        idx=entry.number,
         input_id=entry.input_id,
         task_id=entry.task_id or "",
         input_started_at=entry.claimed_at or 0.0,

@@ -37,7 +37,9 @@ class Retention:
 
     async def run(self) -> None:
         now = time.time()
-        while await self._stores.calls.forget_before(now - self._output_seconds, _CALLS_AT_ONCE) == _CALLS_AT_ONCE:
+        while (
+            await self._stores.call_history.forget_before(now - self._output_seconds, _CALLS_AT_ONCE) == _CALLS_AT_ONCE
+        ):
             await asyncio.sleep(0)
         silent = await self._stores.named_objects.silent(now - SILENCE_ALLOWED)
         if silent:

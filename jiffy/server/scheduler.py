@@ -360,13 +360,13 @@ class Scheduler:
 
     async def _count(self, order: orders.CountDemand) -> None:
         function = await self.function(order.function_id)
-        if (await self._stores.apps.get(function.app_id)).stopped_at is not None:
+        limits = function.settings.limits
+        counted = await self._stores.calls.demand(order.function_id, limits.maximum * limits.slots)
+        if counted.is_stopped:
             await self._terminate(await self._stores.calls.unfinished_of_app(function.app_id), "its app was stopped")
             self.tell(facts.AppStopped(function.app_id, "its app was stopped"))
             self._functions.pop(order.function_id, None)
             return
-        limits = function.settings.limits
-        counted = await self._stores.calls.demand(order.function_id, limits.maximum * limits.slots)
         oldest = 0.0 if counted.oldest_at is None else time.time() - counted.oldest_at
         later = None if counted.next_at is None else max(0.0, counted.next_at - time.time())
         self.tell(facts.DemandCounted(order.function_id, counted.waiting, counted.running, oldest, later))

@@ -53,14 +53,18 @@ Work = Callable[[Connection], T]
 
 
 class Database(Protocol):
-    """`write` and `read` run a function away from the event loop."""
+    """Runs work on what is stored."""
 
     async def write(self, work: Work[T]) -> T:
         """Run `work` in a transaction; durable on return. Raises what `work` raises, and then nothing of it is kept."""
         ...
 
     async def read(self, work: Work[T]) -> T:
-        """Run `work` on what is committed."""
+        """Run `work`, which reads a few rows, on what is committed."""
+        ...
+
+    async def scan(self, work: Work[T]) -> T:
+        """The same for work that reads many rows: nothing else waits for it."""
         ...
 
     def close(self) -> None:

@@ -11,15 +11,20 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from jiffy.core.attempts import Attempt, Backoff, accepts, next_retry
-from jiffy.errors import NotFoundError
+from jiffy.errors import ConflictError, NotFoundError
 from jiffy.identifiers import derived_id
 from jiffy.store.base import Connection, Database, Row
 
 WEB_CALL: Final = 1
 """The type of a call that stands for a web request: of those that no client uses any more."""
+
+_CLAIMED: Final = "SELECT * FROM inputs WHERE task_id=? AND claim_key=? AND finished_at IS NULL"
+ROWS_AT_ONCE: Final = 256
+"""Rows that one transaction changes where many are to be changed."""
 
 _UNATTENDED: Final = (2, 3)
 """The wire API's types of calls whose client does not wait, and does not try again itself."""
@@ -100,12 +105,13 @@ class Settled:
 @dataclass(frozen=True, slots=True)
 class Counted:
     """Inputs that wait and that run. `oldest_at`: since when the first of those waits; None without any. `next_at`: when one
-    that is to be tried again later comes up; None without any."""
+    that is to be tried again later comes up; None without any. `is_stopped`: the function's app was, and wants nothing."""
 
     waiting: int
     running: int
     oldest_at: float | None
     next_at: float | None = None
+    is_stopped: bool = False
 
 
 class Calls:
@@ -113,9 +119,12 @@ class Calls:
         self._database = database
 
     async def add(self, call: Call, inputs: Sequence[tuple[int, bytes]]) -> list[str]:
-        """Create a call with its first inputs (number, body); gives their ids. Repeating it changes nothing."""
+        """Create a call with its first inputs (number, body); gives their ids. Repeating it changes nothing. ConflictError
+        when its app was stopped."""
 
         def work(connection: Connection) -> list[str]:
+            if _is_stopped(connection, "app_id", call.app_id):
+                raise ConflictError(f"function {call.function_id} cannot be called", why="its app was stopped")
             connection.execute(
                 """INSERT INTO calls (call_id, function_id, app_id, invocation_type, created_at, parent_input_id)
                 VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING""",
@@ -144,17 +153,20 @@ class Calls:
     async def get(self, call_id: str) -> Call:
         def work(connection: Connection) -> Call | None:
             row = connection.execute("SELECT * FROM calls WHERE call_id=?", (call_id,)).fetchone()
-            return None if row is None else _call(row)
+            return None if row is None else read_call(row)
 
         if (call := await self._database.read(work)) is None:
             raise NotFoundError(f"no call {call_id}")
         return call
 
     async def get_input(self, input_id: str) -> Input:
-        inputs = await self._inputs("input_id=?", input_id)
-        if not inputs:
+        def work(connection: Connection) -> Input | None:
+            row = connection.execute("SELECT * FROM inputs WHERE input_id=?", (input_id,)).fetchone()
+            return None if row is None else read_input(row)
+
+        if (found := await self._database.read(work)) is None:
             raise NotFoundError(f"no input {input_id}")
-        return inputs[0]
+        return found
 
     async def claim(
         self, function_id: str, task_id: str, limit: int, key: str, *, besides: bool = False
@@ -168,9 +180,7 @@ class Calls:
             ).fetchone()
             if task is not None and task["ended_at"] is not None:
                 return []
-            rows = connection.execute(
-                "SELECT * FROM inputs WHERE task_id=? AND claim_key=? AND finished_at IS NULL", (task_id, key)
-            ).fetchall()
+            rows = connection.execute(_CLAIMED, (task_id, key)).fetchall()
             if besides or not rows:
                 rows = connection.execute(
                     f"""UPDATE inputs SET task_id=?, claimed_at=?, claim_key=? WHERE position IN (
@@ -178,8 +188,10 @@ class Calls:
                     AND available_at<=? ORDER BY position LIMIT ? {connection.skip_locked}) RETURNING *""",
                     (task_id, time.time(), key, function_id, time.time(), limit),
                 ).fetchall()
-            return sorted((_input(row) for row in rows), key=lambda entry: entry.position)
+            return sorted((read_input(row) for row in rows), key=lambda entry: entry.position)
 
+        if not await self._database.read(lambda connection: _may_claim(connection, function_id, task_id, key)):
+            return []
         return await self._database.write(work)
 
     async def finish(self, task_id: str, results: Iterable[Result]) -> list[str]:
@@ -187,10 +199,13 @@ class Calls:
 
         return await self._database.write(lambda connection: _finish_inputs(connection, results, holder=task_id))
 
-    async def fail_pending(self, results: Iterable[Result]) -> list[str]:
-        """Record results for inputs that no task holds, made by the server itself."""
-
-        return await self._database.write(lambda connection: _finish_inputs(connection, results, holder=None))
+    async def fail_pending(self, results: Sequence[Result]) -> list[str]:
+        """Record results for inputs that no task holds, made by the server itself: some at a time, they may be many."""
+        calls: list[str] = []
+        for start in range(0, len(results), ROWS_AT_ONCE):
+            some = results[start : start + ROWS_AT_ONCE]
+            calls += await self._database.write(partial(_finish_inputs, results=some, holder=None))
+        return calls
 
     async def settle(self, task_id: str, reason: str, judge: Callable[[Input], Result | None]) -> Settled:
         """Record a task's end. Of the inputs that it held those fail for which `judge` gives a result; the others are
@@ -205,7 +220,7 @@ class Calls:
                 f"SELECT * FROM inputs WHERE task_id=? AND finished_at IS NULL ORDER BY position {connection.for_update}",
                 (task_id,),
             ).fetchall()
-            results = [result for row in claimed if (result := judge(_input(row))) is not None]
+            results = [result for row in claimed if (result := judge(read_input(row))) is not None]
             calls = _finish_inputs(connection, results, holder=task_id)
             released = connection.execute(
                 """UPDATE inputs SET task_id=NULL, claimed_at=NULL, losses=losses+1
@@ -307,6 +322,7 @@ class Calls:
                 _count_up_to(connection, limit, "task_id IS NOT NULL", function_id),
                 None if first is None else max(first["created_at"], first["available_at"]),
                 later["next_at"],
+                _is_stopped(connection, "function_id", function_id),
             )
 
         return await self._database.read(work)
@@ -345,55 +361,12 @@ class Calls:
             app_id,
         )
 
-    async def numbered(self, call_id: str, first: int, last: int) -> list[Input]:
-        """Inputs of a call by their numbers, both ends included."""
-        return await self._inputs("call_id=? AND number BETWEEN ? AND ? ORDER BY number", call_id, first, last)
-
-    async def count_of_call(self, call_id: str) -> int:
-        return await self._count("call_id=?", call_id)
-
-    async def children(self, input_id: str) -> list[Call]:
-        """Calls that were made while an input ran."""
-        return await self._calls("parent_input_id=? AND parent_input_id<>'' ORDER BY created_at", input_id)
-
-    async def of_function(self, function_id: str, since: float, until: float, limit: int) -> list[Call]:
-        """The newest first."""
-        return await self._calls(
-            "function_id=? AND created_at BETWEEN ? AND ? ORDER BY created_at DESC LIMIT ?",
-            function_id,
-            since,
-            until,
-            limit,
-        )
-
-    async def forget_before(self, until: float, limit: int) -> int:
-        """Drop calls that were made before then and have nothing unfinished; gives how many."""
-
-        def work(connection: Connection) -> int:
-            rows = connection.execute(
-                """SELECT call_id FROM calls WHERE created_at<? AND NOT EXISTS (SELECT 1 FROM inputs
-                WHERE inputs.call_id=calls.call_id AND finished_at IS NULL) ORDER BY created_at LIMIT ?""",
-                (until, limit),
-            ).fetchall()
-            gone = [(row["call_id"],) for row in rows]
-            for table in ("call_chunks", "outputs", "inputs", "calls"):
-                connection.executemany(f"DELETE FROM {table} WHERE call_id=?", gone)
-            return len(gone)
-
-        return await self._database.write(work)
-
     async def functions_with_pending(self) -> list[str]:
         """Functions that have inputs which no task holds."""
 
         def work(connection: Connection) -> list[str]:
             query = "SELECT DISTINCT function_id FROM inputs WHERE task_id IS NULL AND finished_at IS NULL"
             return [row["function_id"] for row in connection.execute(query)]
-
-        return await self._database.read(work)
-
-    async def _calls(self, condition: str, *values: object) -> list[Call]:
-        def work(connection: Connection) -> list[Call]:
-            return [_call(row) for row in connection.execute(f"SELECT * FROM calls WHERE {condition}", values)]
 
         return await self._database.read(work)
 
@@ -406,9 +379,9 @@ class Calls:
 
     async def _inputs(self, condition: str, *values: object) -> list[Input]:
         def work(connection: Connection) -> list[Input]:
-            return [_input(row) for row in connection.execute(f"SELECT * FROM inputs WHERE {condition}", values)]
+            return [read_input(row) for row in connection.execute(f"SELECT * FROM inputs WHERE {condition}", values)]
 
-        return await self._database.read(work)
+        return await self._database.scan(work)
 
     async def _outputs(self, condition: str, *values: object) -> list[Output]:
         def work(connection: Connection) -> list[Output]:
@@ -416,6 +389,23 @@ class Calls:
             return [Output(**row) for row in rows]
 
         return await self._database.read(work)
+
+
+def _may_claim(connection: Connection, function_id: str, task_id: str, key: str) -> bool:
+    """Whether there is anything for a task that asks: most ask before there is."""
+    pending = connection.execute(
+        """SELECT 1 FROM inputs WHERE function_id=? AND task_id IS NULL AND finished_at IS NULL AND available_at<=?
+        LIMIT 1""",
+        (function_id, time.time()),
+    ).fetchone()
+    return pending is not None or connection.execute(f"{_CLAIMED} LIMIT 1", (task_id, key)).fetchone() is not None
+
+
+def _is_stopped(connection: Connection, by: str, value: str) -> bool:
+    """Whether an app was, found by its id or by that of a function."""
+    source = "apps" if by == "app_id" else "apps JOIN functions USING (app_id)"
+    row = connection.execute(f"SELECT stopped_at FROM {source} WHERE {by}=?", (value,)).fetchone()
+    return row is not None and row["stopped_at"] is not None
 
 
 def _count_up_to(connection: Connection, limit: int, condition: str, function_id: str, *values: object) -> int:
@@ -478,7 +468,9 @@ def _try_again(connection: Connection, row: Row, result: Result) -> bool:
 
 
 def _lock_input(connection: Connection, input_id: str) -> Any:
-    query = f"SELECT * FROM inputs WHERE input_id=? {connection.for_update}"
+    """Without its body."""
+    columns = "position, call_id, function_id, number, retry_count, task_id, finished_at"
+    query = f"SELECT {columns} FROM inputs WHERE input_id=? {connection.for_update}"
     return connection.execute(query, (input_id,)).fetchone()
 
 
@@ -486,9 +478,9 @@ def _attempt(row: Row) -> Attempt:
     return Attempt(row["task_id"], row["retry_count"], row["finished_at"] is not None)
 
 
-def _call(row: Row) -> Call:
+def read_call(row: Row) -> Call:
     return Call(**row)
 
 
-def _input(row: Row) -> Input:
+def read_input(row: Row) -> Input:
     return Input(**row)

@@ -84,6 +84,9 @@ class LeadersDatabase:
     async def read(self, work: Work[T]) -> T:
         return await self._database.read(work)
 
+    async def scan(self, work: Work[T]) -> T:
+        return await self._database.scan(work)
+
     def close(self) -> None:
         """It belongs to who opened it."""
 

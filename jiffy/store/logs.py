@@ -84,7 +84,7 @@ class Logs:
             )
             return [LogLine(**row) for row in rows][::-1]
 
-        return await self._database.read(work)
+        return await self._database.scan(work)
 
     async def count(self, query: LogQuery, seconds: int) -> dict[int, dict[int, int]]:
         """Lines that a query finds: start of a stretch of so many seconds -> stream -> how many."""
@@ -101,7 +101,7 @@ class Logs:
                 found.setdefault(int(row["start"]), {})[row["stream"]] = row["lines"]
             return found
 
-        return await self._database.read(work)
+        return await self._database.scan(work)
 
     async def span(self, owner_id: str) -> tuple[float, float] | None:
         """When the first and the last line came; None when there is none."""
@@ -111,7 +111,7 @@ class Logs:
             row = connection.execute(query, (owner_id,)).fetchone()
             return None if row["first"] is None else (row["first"], row["last"])
 
-        return await self._database.read(work)
+        return await self._database.scan(work)
 
     async def write(self, app_id: str, task_id: str, function_id: str, stream: int, text: str) -> None:
         """Add a line of the platform's own."""

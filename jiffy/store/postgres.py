@@ -112,6 +112,9 @@ class PostgresDatabase:
     async def read(self, work: Work[T]) -> T:
         return await self.write(work)
 
+    async def scan(self, work: Work[T]) -> T:
+        return await self.write(work)
+
     def hold(self, *, alone: bool) -> None:
         """Be the only server on it until it is closed, or one of several that know of each other; ConflictError when others
         are there that do not agree. The engine notices the end of a server that was killed within a moment."""

@@ -55,7 +55,7 @@ class ReferenceStore:
             found.objects.update(row["digest"] for row in connection.execute("SELECT digest FROM profiles"))
             return found
 
-        return await self._database.read(work)
+        return await self._database.scan(work)
 
     async def forget(self, mounts_until: float, blobs_until: float, made: list[str]) -> None:
         """Drop the rows of mounts and blobs that nothing needs any more, and of what was made."""

@@ -1,35 +1,27 @@
-"""SQLite as the durable store: one writer thread that commits in groups, one reader thread.
+"""SQLite as the durable store: its work runs on the event loop, and a thread syncs for all who wait.
 
-A write is durable when `write` returns: WAL with synchronous=FULL, so each commit is synced. Many writes that wait
-at the same time share one commit; each runs under its own savepoint, so one that fails takes no other with it.
+Work is small and what it touches is in memory, so that to hand it to a thread would take longer than to do it. What takes
+long is the disk: a write is in the log at once, and durable when `write` returns, after the log was synced. A sync is
+shared by all that was written before it. What reads many rows has a thread of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import math
-import queue
 import sqlite3
-import threading
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from jiffy.errors import ExhaustedError, JiffyError, UnsupportedError
 from jiffy.store.base import Work
 from jiffy.store.schema import MIGRATIONS
+from jiffy.store.sqlite_log import SqliteLog
 
 T = TypeVar("T")
-_GROUP: Final = 256
-
-
-@dataclass(slots=True)
-class _Request:
-    work: Work[Any]
-    future: Future[Any]
+_READS_IN_A_ROW: Final = 32
+"""Until others have their turn: who reads on and on would let nobody else."""
 
 
 class SqliteConnection(sqlite3.Connection):
@@ -42,104 +34,65 @@ class SqliteConnection(sqlite3.Connection):
 
 
 class SqliteDatabase:
-    """State in a file."""
+    """State in a file, for one event loop at a time."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._writes: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        self._reads: queue.SimpleQueue[_Request | None] = queue.SimpleQueue()
-        with contextlib.closing(_connect(path)) as connection:
-            migrate(connection, path)
-        self._threads = [
-            threading.Thread(target=self._write_forever, name="store-writer", daemon=True),
-            threading.Thread(target=self._read_forever, name="store-reader", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._connection = _connect(path)
+        try:
+            migrate(self._connection, path)
+        except BaseException:
+            self._connection.close()
+            raise
+        self._log = SqliteLog(path, _connect(path))
+        self._scanner = ThreadPoolExecutor(1, thread_name_prefix="store-scan")
+        self._scanned = _connect(path)
+        self._reads = 0
+        self._is_open = True
 
     async def write(self, work: Work[T]) -> T:
-        return await _submit(self._writes, work)
+        changes = self._connection.total_changes
+        value = self._transact(work)
+        await self._log.sync(self._connection.total_changes - changes)
+        return value
 
     async def read(self, work: Work[T]) -> T:
-        return await _submit(self._reads, work)
+        self._reads += 1
+        if self._reads % _READS_IN_A_ROW == 0:
+            await asyncio.sleep(0)
+        return _told(work, self._connection)
+
+    async def scan(self, work: Work[T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._scanner, _told, work, self._scanned)
 
     def close(self) -> None:
-        self._writes.put(None)
-        self._reads.put(None)
-        for thread in self._threads:
-            thread.join()
+        if self._is_open:
+            self._is_open = False
+            self._scanner.shutdown()
+            self._log.close()
+            self._scanned.close()
+            self._connection.close()
 
-    def _write_forever(self) -> None:
-        connection = _connect(self._path)
-        while group := _next_group(self._writes):
-            _commit_group(connection, [request for request in group if request is not None])
-            if None in group:
-                break
-        connection.close()
-
-    def _read_forever(self) -> None:
-        connection = _connect(self._path)
-        while (request := self._reads.get()) is not None:
-            _settle(request, lambda request=request: request.work(connection))  # type: ignore[misc]
-        connection.close()
-
-
-async def _submit(requests: queue.SimpleQueue[_Request | None], work: Work[T]) -> T:
-    future: Future[T] = Future()
-    requests.put(_Request(work, future))
-    return await asyncio.wrap_future(future)
-
-
-def _next_group(requests: queue.SimpleQueue[_Request | None]) -> list[_Request | None]:
-    group = [requests.get()]
-    while group[-1] is not None and len(group) < _GROUP:
+    def _transact(self, work: Work[T]) -> T:
+        connection = self._connection
         try:
-            group.append(requests.get_nowait())
-        except queue.Empty:
-            break
-    return group
-
-
-def _commit_group(connection: SqliteConnection, group: list[_Request]) -> None:
-    """Each request under a savepoint, one commit for all; nobody hears of success before the commit."""
-    group = [request for request in group if request.future.set_running_or_notify_cancel()]
-    try:
-        connection.execute("BEGIN IMMEDIATE")
-        outcomes = [(request, *_run_in_savepoint(connection, request.work)) for request in group]
-        connection.execute("COMMIT")
-    except sqlite3.Error as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        outcomes = [(request, None, _explain(error)) for request in group]
-    for request, value, failure in outcomes:
-        if failure is not None:
-            request.future.set_exception(failure)
-        else:
-            request.future.set_result(value)
-
-
-def _run_in_savepoint(connection: SqliteConnection, work: Work[Any]) -> tuple[Any, BaseException | None]:
-    connection.execute("SAVEPOINT request")
-    try:
-        value = work(connection)
-    except Exception as error:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK TO request")
-            connection.execute("RELEASE request")
-        if isinstance(error, sqlite3.OperationalError):
+            connection.execute("BEGIN IMMEDIATE")
+            value = work(connection)
+            connection.execute("COMMIT")
+        except BaseException as error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError):
+                raise _explain(error) from error
             raise
-        return None, error
-    connection.execute("RELEASE request")
-    return value, None
+        return value
 
 
-def _settle(request: _Request, run: Callable[[], Any]) -> None:
-    if not request.future.set_running_or_notify_cancel():
-        return
+def _told(work: Work[T], connection: SqliteConnection) -> T:
     try:
-        request.future.set_result(run())
-    except Exception as error:
-        request.future.set_exception(_explain(error) if isinstance(error, sqlite3.Error) else error)
+        return work(connection)
+    except sqlite3.Error as error:
+        raise _explain(error) from error
 
 
 def _explain(error: sqlite3.Error) -> JiffyError:
@@ -153,11 +106,13 @@ def _explain(error: sqlite3.Error) -> JiffyError:
 
 
 def _connect(path: Path) -> SqliteConnection:
+    """Without syncs of its own, but before the log is moved to the database, and without moving it at a commit."""
     connection = sqlite3.connect(
         path, isolation_level=None, check_same_thread=False, timeout=30, factory=SqliteConnection
     )
     connection.execute("PRAGMA journal_mode=WAL")
-    connection.execute("PRAGMA synchronous=FULL")
+    connection.execute("PRAGMA synchronous=NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint=0")
     return prepare(connection)
 
 

@@ -11,6 +11,7 @@ from jiffy.store.apps import Apps
 from jiffy.store.base import POSTGRES_SCHEMES, Database
 from jiffy.store.blobs import Blobs
 from jiffy.store.call_chunks import CallChunks
+from jiffy.store.call_history import CallHistory
 from jiffy.store.calls import Calls
 from jiffy.store.ciphers import Cipher, NoCipher
 from jiffy.store.dicts import Dicts
@@ -45,6 +46,7 @@ class Stores:
     apps: Apps
     blobs: Blobs
     call_chunks: CallChunks
+    call_history: CallHistory
     calls: Calls
     dicts: Dicts
     endpoints: Endpoints
@@ -90,6 +92,7 @@ def make_stores(database: Database, cipher: Cipher = _NO_CIPHER) -> Stores:
         apps=Apps(database),
         blobs=Blobs(database),
         call_chunks=CallChunks(database),
+        call_history=CallHistory(database),
         calls=Calls(database),
         dicts=Dicts(database),
         endpoints=Endpoints(database),

@@ -308,8 +308,10 @@ async def test_a_server_that_died_while_it_stopped_an_app_leaves_that_to_the_nex
 
 async def test_inputs_that_come_after_the_stop_of_their_app_are_terminated(house: House) -> None:
     await house.define()
+    await house.call(0)
     await house.stores.apps.set_state("ap-1", api_pb2.APP_STATE_STOPPED, stopped=True)
-    await house.call(1)
+    await house.stores.calls.add_inputs("fc-1", [(0, b"")])
+    await house.scheduler.add_demand("fu-1", 1)
     await house.until(house.has_results)
     (result,) = await house.results()
     assert result.status == STATUS.GENERIC_STATUS_TERMINATED

@@ -84,6 +84,9 @@ class ServerDatabase:
         await self._pass()
         return value
 
+    async def scan(self, work: Work[T]) -> T:
+        return await self.read(work)
+
     def close(self) -> None: ...
 
     async def _pass(self) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from jiffy.errors import NotFoundError
+from jiffy.errors import ConflictError, NotFoundError
 from jiffy.store.calls import Call, Calls, Result
 from jiffy.store.functions import StoredFunction
 from jiffy.store.stores import Stores
@@ -29,6 +29,14 @@ async def test_a_repeated_call_has_the_same_inputs_once(calls: Calls) -> None:
     first = await calls.add(CALL, [(0, b"a"), (1, b"b")])
     assert await calls.add(CALL, [(0, b"a"), (1, b"b")]) == first
     assert (await calls.demand("fu-1", 100)).waiting == 2
+
+
+async def test_a_call_of_an_app_that_was_stopped_is_refused(calls: Calls, stores: Stores) -> None:
+    await stores.apps.set_state("ap-1", 0, stopped=True)
+    with pytest.raises(ConflictError, match="its app was stopped"):
+        await calls.add(CALL, [(0, b"")])
+    assert not (await calls.demand("fu-1", 100)).waiting
+    assert (await calls.demand("fu-1", 100)).is_stopped
 
 
 async def test_inputs_are_claimed_oldest_first_and_only_once(calls: Calls) -> None:

@@ -121,8 +121,8 @@ async def test_old_calls_are_forgotten_when_they_are_done(stores: Stores) -> Non
     assert await stores.call_chunks.after("fc-done", 1, 10) == [(2, b"b")]
     (entry,) = await stores.calls.claim("fu-1", "ta-1", 1, "k")
     await stores.calls.finish("ta-1", [Result(entry.input_id, 0, b"done")])
-    assert await stores.calls.forget_before(time.time() - 60, 10) == 0
-    assert await stores.calls.forget_before(time.time() + 1, 10) == 1
+    assert await stores.call_history.forget_before(time.time() - 60, 10) == 0
+    assert await stores.call_history.forget_before(time.time() + 1, 10) == 1
     with pytest.raises(NotFoundError):
         await stores.calls.get("fc-done")
     assert await stores.call_chunks.after("fc-done", 0, 10) == []
@@ -134,8 +134,8 @@ async def test_calls_know_which_input_made_them(stores: Stores) -> None:
     await add_function(stores)
     (input_id,) = await stores.calls.add(Call("fc-1", "fu-1", "ap-1", 4, None), [(0, b"")])
     await stores.calls.add(Call("fc-2", "fu-1", "ap-1", 4, None, parent_input_id=input_id), [(0, b"")])
-    assert [call.call_id for call in await stores.calls.children(input_id)] == ["fc-2"]
-    assert len(await stores.calls.of_function("fu-1", 0, time.time() + 1, 10)) == 2
+    assert [call.call_id for call in await stores.call_history.children(input_id)] == ["fc-2"]
+    assert len(await stores.call_history.of_function("fu-1", 0, time.time() + 1, 10)) == 2
 
 
 async def test_web_requests_of_a_dead_server_are_given_up(stores: Stores) -> None:
