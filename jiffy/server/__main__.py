@@ -28,7 +28,6 @@ from jiffy.server.serve import run_server
 def main(data: Path, grpc_fd: int, http_fd: int, options: ServerOptions) -> None:
     end_with_owner()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("grpclib.server").setLevel(logging.WARNING)
     listeners = Listeners(socket.socket(fileno=grpc_fd), socket.socket(fileno=http_fd))
     try:
         asyncio.run(_serve(DataDirectory(data), listeners, options))

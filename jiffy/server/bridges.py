@@ -7,36 +7,36 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
+from weakref import WeakKeyDictionary
 
 from aiohttp import web
-from grpclib.server import Server
 
 from jiffy.core.events import WorkerConnected
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnauthenticatedError
+from jiffy.grpc.connection import Connection, Stream
+from jiffy.grpc.server import GrpcServer
 from jiffy.server.caller import Caller, read_caller
 from jiffy.server.container_sockets import SERVICES, listen_for_gate, read_name
 from jiffy.server.listeners import borrow_listener
-from jiffy.server.service import AnyStream, Identify, Service
+from jiffy.server.service import Identify, Service
 from jiffy.store.stores import Stores
 
 logger = logging.getLogger(__name__)
 
 _GATE: Final = "gate"
-_MOST_CONNECTIONS: Final = 10_000
 _ANNOUNCEMENT_GRACE: Final = 5.0
 """Seconds that a container may be ahead of its worker's announcement that it was started."""
 
 
 @dataclass(slots=True)
 class _Bridge:
-    grpc: Server
+    grpc: GrpcServer
     http: web.AppRunner
 
     async def close(self) -> None:
-        self.grpc.close()
-        await self.grpc.wait_closed()
+        await self.grpc.close()
         await self.http.cleanup()
 
 
@@ -70,8 +70,8 @@ class Bridges:
         self._bridges[_GATE] = await self._serve(_ByName(self), *sockets)
 
     async def _serve(self, identify: Identify, grpc_socket: socket.socket, http_socket: socket.socket) -> _Bridge:
-        grpc = Server([Service(self._nouns, identify)])
-        await grpc.start(sock=grpc_socket)
+        grpc = GrpcServer(Service(self._nouns, identify))
+        await grpc.start(grpc_socket)
         http = web.AppRunner(self._make_application(), access_log=None)
         await http.setup()
         await web.SockSite(http, http_socket).start()
@@ -103,15 +103,13 @@ class _Identified:
 
     def __init__(self, bridges: Bridges) -> None:
         self._bridges = bridges
-        self._known: dict[Any, str] = {}
+        self._known: WeakKeyDictionary[Connection, str] = WeakKeyDictionary()
 
-    async def _caller(self, stream: AnyStream, peer: object, worker_id: str, address: str, http_port: int) -> Caller:
-        task_id = self._known.get(peer)
+    async def _caller(self, stream: Stream, worker_id: str, address: str, http_port: int) -> Caller:
+        task_id = self._known.get(stream.connection)
         if task_id is None:
-            task_id = self._known[peer] = await self._bridges.find_task(worker_id, address)
-            if len(self._known) > _MOST_CONNECTIONS:
-                del self._known[next(iter(self._known))]
-        return read_caller(dict(stream.metadata or {}), token_id="", task_id=task_id, http_port=http_port)
+            task_id = self._known[stream.connection] = await self._bridges.find_task(worker_id, address)
+        return read_caller(stream.metadata, token_id="", task_id=task_id, http_port=http_port)
 
 
 class _ByAddress(_Identified):
@@ -122,17 +120,15 @@ class _ByAddress(_Identified):
         self._worker_id = worker_id
         self._http_port = http_port
 
-    async def __call__(self, stream: AnyStream) -> Caller:
-        peer = stream.peer.addr() if stream.peer is not None else None
-        if not peer:
+    async def __call__(self, stream: Stream) -> Caller:
+        if not (peer := stream.connection.peer):
             raise UnauthenticatedError("the caller's address is not known")
-        return await self._caller(stream, peer, self._worker_id, str(peer[0]), self._http_port)
+        return await self._caller(stream, self._worker_id, str(peer[0]), self._http_port)
 
 
 class _ByName(_Identified):
     """Of a container elsewhere: the gate gives its sockets a name that says who speaks."""
 
-    async def __call__(self, stream: AnyStream) -> Caller:
-        peer: Any = stream.peer.addr() if stream.peer is not None else b""
-        name = peer if isinstance(peer, bytes) else b""
-        return await self._caller(stream, name, *read_name(name))
+    async def __call__(self, stream: Stream) -> Caller:
+        peer = stream.connection.peer
+        return await self._caller(stream, *read_name(peer if isinstance(peer, bytes) else b""))

@@ -13,9 +13,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NoReturn
 
 from aiohttp import web
-from grpclib.server import Server
 
 from jiffy.errors import JiffyError
+from jiffy.grpc.server import GrpcServer
 from jiffy.server.forwarding import Forwarding
 from jiffy.server.http import explain_errors
 from jiffy.server.service import Identify, Service
@@ -77,10 +77,9 @@ async def serve_beside(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, http.dup()).start()
-        server = Server([Service(nouns, identify, forwarding.forward)])
-        await server.start(sock=grpc.dup())
-        stack.push_async_callback(server.wait_closed)
-        stack.callback(server.close)
+        server = GrpcServer(Service(nouns, identify, forwarding.forward))
+        await server.start(grpc.dup())
+        stack.push_async_callback(server.close)
         yield
 
 

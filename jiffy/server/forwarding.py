@@ -20,12 +20,14 @@ from aiohttp import web
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.client import Channel
+from grpclib.const import Cardinality
 from grpclib.exceptions import ProtocolError, StreamTerminatedError
 
 from jiffy.addresses import read_address
 from jiffy.errors import UnavailableError
+from jiffy.grpc.connection import Stream
 from jiffy.server.caller import HTTP_PORT_HEADER
-from jiffy.server.service import AnyStream, Method, cardinality, method_path
+from jiffy.server.service import Method
 
 logger = logging.getLogger(__name__)
 
@@ -63,15 +65,15 @@ class Forwarding:
         if self._session is not None:
             await self._session.close()
 
-    async def forward(self, method: Method, request: Message, stream: AnyStream) -> None:
+    async def forward(self, method: Method, request: Message, stream: Stream) -> None:
         """Have a request of the wire API answered."""
-        metadata = {**dict(stream.metadata or {}), HTTP_PORT_HEADER: str(self._http_port)}
+        metadata = {**stream.metadata, HTTP_PORT_HEADER: str(self._http_port)}
         deadline = time.monotonic() + _PATIENCE
         sent = False
         while True:
             try:
                 async for answer in self._ask(method, request, metadata, stream):
-                    await stream.send_message(answer)
+                    await stream.send(answer.SerializeToString())
                     sent = True
                 return
             except _BROKEN as error:
@@ -93,7 +95,7 @@ class Forwarding:
             raise UnavailableError("the server that leads does not answer", why=str(error)) from error
 
     async def _ask(
-        self, method: Method, request: Message, metadata: dict[str, Any], stream: AnyStream
+        self, method: Method, request: Message, metadata: dict[str, Any], stream: Stream
     ) -> AsyncIterator[Message]:
         async with self._open(method, metadata, stream) as asked:
             await asked.send_message(request, end=True)
@@ -101,17 +103,17 @@ class Forwarding:
                 yield answer
 
     @asynccontextmanager
-    async def _open(self, method: Method, metadata: dict[str, Any], stream: AnyStream) -> AsyncIterator[Any]:
+    async def _open(self, method: Method, metadata: dict[str, Any], stream: Stream) -> AsyncIterator[Any]:
         await self._await_leader()
         if self._channel is None:
             address = read_address(self._leader)
             self._channel = Channel(address.host, address.port, ssl=self._context())
         async with self._channel.request(
-            method_path(method),
-            cardinality(method),
+            method.path,
+            Cardinality.UNARY_STREAM if method.streams else Cardinality.UNARY_UNARY,
             method.request,
             method.answer,
-            deadline=stream.deadline,
+            timeout=stream.remaining,
             metadata=metadata,
         ) as asked:
             yield asked

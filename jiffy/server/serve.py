@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from grpclib.server import Server
 
 from jiffy.datadir import DataDirectory
 from jiffy.fleet.buying import buy
 from jiffy.fleet.fleet import Fleet, no_fleet
 from jiffy.fleet.providers import open_provider
 from jiffy.fleet.settings import read_fleet
+from jiffy.grpc.server import GrpcServer
 from jiffy.image.importing import KnownLayers
 from jiffy.image.pull import Pulls
 from jiffy.objects.cloud import CloudObjects
@@ -291,14 +291,9 @@ async def _listen_http(stack: AsyncExitStack, parts: _Parts, listener: socket.so
 
 
 async def _listen_grpc(stack: AsyncExitStack, parts: _Parts, listeners: Listeners) -> None:
-    server = Server([Service(parts.nouns, TokenIdentity(parts.stores, listeners.http_port))])
-    await server.start(sock=listeners.grpc)
-
-    async def stop() -> None:
-        server.close()
-        await server.wait_closed()
-
-    stack.push_async_callback(stop)
+    server = GrpcServer(Service(parts.nouns, TokenIdentity(parts.stores, listeners.http_port)))
+    await server.start(listeners.grpc)
+    stack.push_async_callback(server.close)
 
 
 async def _keep_mirrored(stack: AsyncExitStack, mirror: Mirror) -> None:

@@ -12,11 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-import grpclib.const
 from google.protobuf import message_factory
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from grpclib import GRPCError, Status
-from grpclib.server import Stream
 from modal_proto import api_pb2
 
 from jiffy.errors import (
@@ -29,6 +27,7 @@ from jiffy.errors import (
     UnavailableError,
     UnsupportedError,
 )
+from jiffy.grpc.connection import Stream
 from jiffy.server.caller import Caller
 
 logger = logging.getLogger(__name__)
@@ -46,9 +45,10 @@ _STATUS: Final[Mapping[type[JiffyError], Status]] = {
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """An RPC of the wire API. `streams`: it has many answers."""
+    """An RPC of the wire API. `path` names it in a request. `streams`: it has many answers."""
 
     name: str
+    path: str
     request: type[Message]
     answer: type[Message]
     streams: bool
@@ -58,27 +58,28 @@ _SERVICE: Final = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
 METHODS: Final = tuple(
     Method(
         each.name,
+        f"/{_SERVICE.full_name}/{each.name}",
         message_factory.GetMessageClass(each.input_type),
         message_factory.GetMessageClass(each.output_type),
         each.server_streaming,
     )
     for each in _SERVICE.methods
 )
+_METHODS: Final = {method.path: method for method in METHODS}
 
 Handler = Callable[[Any, Caller], Awaitable[Message] | AsyncIterator[Message]]
-AnyStream = Stream[Any, Any]
 
 
 class Identify(Protocol):
     """Tells who sent a request, or raises UnauthenticatedError."""
 
-    async def __call__(self, stream: AnyStream) -> Caller: ...
+    async def __call__(self, stream: Stream) -> Caller: ...
 
 
 class Forward(Protocol):
     """Has another server answer a request."""
 
-    async def __call__(self, method: Method, request: Message, stream: AnyStream) -> None: ...
+    async def __call__(self, method: Method, request: Message, stream: Stream) -> None: ...
 
 
 class Service:
@@ -92,34 +93,24 @@ class Service:
             method.name: handler for method in METHODS if (handler := _find(nouns, method.name)) is not None
         }
 
-    def __mapping__(self) -> dict[str, grpclib.const.Handler]:
-        return {
-            method_path(method): grpclib.const.Handler(
-                self._serve(method), cardinality(method), method.request, method.answer
-            )
-            for method in METHODS
-        }
+    async def __call__(self, stream: Stream) -> None:
+        if (method := _METHODS.get(stream.path)) is None:
+            raise GRPCError(Status.UNIMPLEMENTED, f"the wire API has no {stream.path}")
+        try:
+            request = method.request.FromString(stream.request)
+        except DecodeError as error:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"this is no {method.request.DESCRIPTOR.name}") from error
+        try:
+            await self._answer(method, request, stream)
+        except JiffyError as error:
+            raise GRPCError(_status(error), str(error)) from error
+        except (GRPCError, ConnectionError):
+            raise
+        except Exception as error:
+            logger.exception("%s failed", method.name)
+            raise GRPCError(Status.INTERNAL, f"jiffy failed in {method.name}: {error!r}; see its log") from error
 
-    def _serve(self, method: Method) -> Callable[[AnyStream], Awaitable[None]]:
-        name = method.name
-
-        async def serve(stream: AnyStream) -> None:
-            request = await stream.recv_message()
-            if request is None:
-                return
-            try:
-                await self._answer(method, request, stream)
-            except JiffyError as error:
-                raise GRPCError(_status(error), str(error)) from error
-            except (GRPCError, ConnectionError):
-                raise
-            except Exception as error:
-                logger.exception("%s failed", name)
-                raise GRPCError(Status.INTERNAL, f"jiffy failed in {name}: {error!r}; see its log") from error
-
-        return serve
-
-    async def _answer(self, method: Method, request: Message, stream: AnyStream) -> None:
+    async def _answer(self, method: Method, request: Message, stream: Stream) -> None:
         caller = await self._identify(stream)
         handler = self._handlers.get(method.name)
         if handler is None and self._forward is not None:
@@ -130,18 +121,9 @@ class Service:
         answer = handler(request, caller)
         if isinstance(answer, AsyncIterator):
             async for message in answer:
-                await stream.send_message(message)
+                await stream.send(message.SerializeToString())
         else:
-            await stream.send_message(await answer)
-
-
-def method_path(method: Method) -> str:
-    """What names it in a request."""
-    return f"/{_SERVICE.full_name}/{method.name}"
-
-
-def cardinality(method: Method) -> grpclib.const.Cardinality:
-    return grpclib.const.Cardinality.UNARY_STREAM if method.streams else grpclib.const.Cardinality.UNARY_UNARY
+            await stream.answer((await answer).SerializeToString())
 
 
 def _find(nouns: Sequence[object], name: str) -> Handler | None:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from jiffy.errors import UnauthenticatedError
+from jiffy.grpc.connection import Stream
 from jiffy.server.caller import Caller, read_caller
-from jiffy.server.service import AnyStream
 from jiffy.store.stores import Stores
 from jiffy.store.tokens import TokenKind
 
@@ -18,8 +16,8 @@ class TokenIdentity:
         self._stores = stores
         self._http_port = http_port
 
-    async def __call__(self, stream: AnyStream) -> Caller:
-        metadata: dict[str, Any] = dict(stream.metadata or {})
+    async def __call__(self, stream: Stream) -> Caller:
+        metadata = stream.metadata
         token_id = str(metadata.get("x-modal-token-id", ""))
         secret = str(metadata.get("x-modal-token-secret", ""))
         if await self._stores.tokens.kind_of(token_id, secret) is not TokenKind.CLIENT:

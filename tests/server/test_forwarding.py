@@ -16,13 +16,13 @@ from grpclib import GRPCError, Status
 from grpclib.client import Channel
 from modal_proto import api_grpc, api_pb2
 
+from jiffy.grpc.connection import Stream
 from jiffy.server.caller import Caller
 from jiffy.server.certificates import ensure_certificate, server_context
 from jiffy.server.following import serve_beside
 from jiffy.server.forwarding import Forwarding
 from jiffy.server.gate import Gate
 from jiffy.server.listeners import Listeners, open_listener
-from jiffy.server.service import AnyStream
 from tests.server.conftest import Api
 
 
@@ -33,7 +33,7 @@ class Greeting:
         return api_pb2.ClientHelloResponse(warning="from beside")
 
 
-async def anybody(stream: AnyStream) -> Caller:
+async def anybody(stream: Stream) -> Caller:
     return Caller("", "", "", "", 0, "")
 
 
