@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
 from typing import Final
 
 from aiohttp import web
 from modal_proto import api_pb2
 
 from jiffy import failpoints
-from jiffy.errors import InvalidError, NotFoundError, UnavailableError
+from jiffy.errors import InvalidError, NotFoundError
 from jiffy.objects.local import LocalObjects
+from jiffy.server.bodies import receive_body
 from jiffy.server.caller import Caller
 from jiffy.store.stores import Stores
 
 LARGEST_BLOB: Final = 8 * 2**30
-_CHUNK: Final = 2**20
-_STALL_SECONDS: Final = 60.0
 
 
 class Blobs:
@@ -53,14 +51,13 @@ class Blobs:
 
     async def upload(self, request: web.Request) -> web.Response:
         """PUT: the body becomes an object. The answer's ETag is its md5, as the client expects of an object store. Each body
-        has a connection of its own: the client sends one again by itself, but without its bytes, when a connection that it
-        used before turns out to be gone."""
+        has a connection of its own: none is repeated because one that was used before turns out to be gone."""
         blob_id = request.match_info["blob_id"]
         announced = await self._stores.blobs.announced(blob_id)
         checksum = hashlib.md5(usedforsecurity=False)
         with self._objects.writer() as writer:
             received = 0
-            async for chunk in _receive(request, blob_id):
+            async for chunk in receive_body(request, f"blob {blob_id}"):
                 received += len(chunk)
                 if received > announced:
                     raise InvalidError(f"blob {blob_id} is longer than the {announced} bytes that were announced")
@@ -84,18 +81,3 @@ class Blobs:
         response = web.FileResponse(path)
         response.force_close()
         return response
-
-
-async def _receive(request: web.Request, blob_id: str) -> AsyncIterator[bytes]:
-    """The body, as it comes. One that stops coming is given up."""
-    while True:
-        try:
-            async with asyncio.timeout(_STALL_SECONDS):
-                chunk = await request.content.read(_CHUNK)
-        except TimeoutError as error:
-            raise UnavailableError(
-                f"blob {blob_id} stopped coming", why=f"nothing came for {_STALL_SECONDS:g} s"
-            ) from error
-        if not chunk:
-            return
-        yield chunk

@@ -17,6 +17,7 @@ from aiohttp import web
 from jiffy.errors import CorruptError, InvalidError, NotFoundError, UnauthenticatedError
 from jiffy.objects.base import Digest, check_digest
 from jiffy.objects.local import LocalObjects
+from jiffy.server.bodies import receive_body
 from jiffy.server.caller import Caller
 
 BLOCK_BYTES: Final = 8 * 2**20
@@ -70,7 +71,7 @@ class VolumeFiles:
         digest = check_digest(request.match_info["digest"])
         received = 0
         with self._objects.writer(digest) as writer:
-            async for chunk in request.content.iter_chunked(_CHUNK):
+            async for chunk in receive_body(request, "a block of a volume"):
                 received += len(chunk)
                 if received > BLOCK_BYTES:
                     raise InvalidError(f"a block of more than {BLOCK_BYTES // 2**20} MiB")

@@ -7,6 +7,7 @@ import hashlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import jwt
@@ -18,7 +19,7 @@ from modal_proto import api_pb2
 
 from jiffy.objects.base import ABSENT, BATCH_LENGTH
 from jiffy.objects.local import LocalObjects
-from jiffy.server import blobs
+from jiffy.server import bodies
 from tests.server.conftest import Api
 
 SERVICE = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
@@ -226,7 +227,7 @@ async def test_a_blob_is_put_and_got_by_http(api: Api) -> None:
 
 
 async def test_a_blob_that_stops_coming_is_given_up(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blobs, "_STALL_SECONDS", 0.2)
+    monkeypatch.setattr(bodies, "_STALL_SECONDS", 0.2)
     created = await api.stub.BlobCreate(api_pb2.BlobCreateRequest(content_length=100), metadata=api.metadata)
 
     async def body() -> AsyncIterator[bytes]:
@@ -236,6 +237,19 @@ async def test_a_blob_that_stops_coming_is_given_up(api: Api, monkeypatch: pytes
     async with aiohttp.ClientSession() as session, session.put(created.upload_urls.items[0], data=body()) as answer:
         assert answer.status == 503
         assert "stopped coming" in await answer.text()
+
+
+async def test_a_blob_of_which_nothing_comes_is_given_up_soon(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the client's HTTP library repeats one when its server was killed: then the client sends it again as a whole."""
+    monkeypatch.setattr(bodies, "_FIRST_SECONDS", 0.2)
+    created = await api.stub.BlobCreate(api_pb2.BlobCreateRequest(content_length=100), metadata=api.metadata)
+
+    url = urlsplit(created.upload_urls.items[0])
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    writer.write(f"PUT {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nContent-Length: 100\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.readuntil(b"\r\n"), 5)
+    assert b" 503 " in answer
+    writer.close()
 
 
 async def test_bodies_of_blobs_have_connections_of_their_own(api: Api) -> None:
