@@ -33,17 +33,18 @@ class Marker:
 
     def recover(self) -> int:
         """Drop objects that are not whole, if the machine was started anew since the marker; gives how many. Partial ones
-        are dropped all: nothing tells which of their chunks reached the disk."""
+        are dropped all: nothing tells which of their chunks reached the disk. Otherwise nothing is to be done: a sync would
+        hold up the start by what all others write to the same disk."""
         try:
             marked = json.loads(self._path.read_text())
             boot, synced_at = str(marked["boot"]), float(marked["synced_at"])
         except (OSError, ValueError, KeyError, TypeError):
             boot, synced_at = "", 0.0
-        dropped = 0
-        if boot != _BOOT.read_text():
-            dropped = self._drop_broken(synced_at - _SLACK)
-            for path in self._partial.iterdir():
-                remove_partial(path)
+        if boot == _BOOT.read_text():
+            return 0
+        dropped = self._drop_broken(synced_at - _SLACK)
+        for path in self._partial.iterdir():
+            remove_partial(path)
         self.sync()
         return dropped
 
