@@ -1,18 +1,22 @@
 """What a call costs, from the client's side and from the server's: warm calls, maps and spawns of ten thousand inputs, a
-call that finds no container. Beside them: an empty request of the same client to the same server."""
+call that finds no container. Beside them: the client and the entrypoint with a server that answers from memory, and Ray and
+Dask."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
+import statistics
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from bench.figures import Figure, Report, Split
+from bench.figures import Figure, Report, Split, at_share
 from bench.hosts import scratch_directory
+from bench.peers import PEERS
+from bench.processes import ask_module, client_environment, processor_of
 from jiffy.cli.running import RunningServer, find_server
 from jiffy.datadir import DataDirectory
 from jiffy.errors import JiffyError
@@ -53,14 +57,12 @@ def main(phase: str, number: int):
         print("FIGURES", json.dumps([timed(one.remote)]))
         return
     functions = {"one": one, "four": four, "together": together}
-    if phase in ("calls", "empty"):
-        client = modal.Client.from_env()
-        call = one.remote if phase == "calls" else client.hello
+    if phase == "calls":
         for _ in range(20):
-            call()
+            one.remote()
         print("READY", flush=True)
         sys.stdin.readline()
-        print("FIGURES", json.dumps([timed(call) for _ in range(number)]))
+        print("FIGURES", json.dumps([timed(one.remote) for _ in range(number)]))
     elif phase == "spawn":
         one.remote()
         print("READY", flush=True)
@@ -80,12 +82,13 @@ class _Measured:
     """Milliseconds as the program tells them, and of processor in the server and the worker for each input."""
 
     times: list[float] = field(default_factory=list)
-    server: list[float] = field(default_factory=list)
-    worker: list[float] = field(default_factory=list)
+    server: float = 0.0
+    worker: float = 0.0
 
 
 def run(data: DataDirectory, samples: int) -> Report:
-    """Needs a server that runs on the data directory."""
+    """Needs a server that runs on the data directory. Calls are compared with what the client and the entrypoint take by
+    themselves, maps with Ray and Dask where they are installed."""
     server = find_server(data)
     inputs, calls = (_INPUTS, _CALLS) if samples > 1 else (50, 10)
     rounds = min(samples, 3)
@@ -94,47 +97,94 @@ def run(data: DataDirectory, samples: int) -> Report:
         program.write_text(_PROGRAM)
         bench = _Bench(data, server, program)
         bench.measure("cold", 1)
-        empty, warm = bench.measure("empty", calls), bench.measure("calls", calls)
+        floor: list[list[float]] = []
+        warm: list[_Measured] = []
+        for _ in range(rounds):
+            floor.append(ask_module("bench.floor", calls))
+            warm.append(bench.measure("calls", calls))
         cold = [bench.measure("cold", 1).times[0] for _ in range(rounds)]
-        maps = {name: [bench.measure(name, inputs) for _ in range(rounds)] for name in ("one", "four", "together")}
-        spawns = [bench.measure("spawn", inputs) for _ in range(rounds)]
-    beside = "an empty request"
-    figures = [
-        Figure("warm call, median", "ms", [_at(warm.times, 0.5)], beside, [_at(empty.times, 0.5)]),
-        Figure("warm call, 99 of 100", "ms", [_at(warm.times, 0.99)], beside, [_at(empty.times, 0.99)]),
-        Figure("call that finds no container", "ms", cold, beside, [_at(empty.times, 0.5)]),
+        maps = {name: bench.measure(name, inputs) for name in ("one", "four", "together")}
+        spawn = bench.measure("spawn", inputs)
+    peers = {name: ask_module("bench.peers", name, calls, inputs) for name in PEERS if _is_installed(name)}
+    return Report(
+        [
+            *_call_figures(warm, floor, cold),
+            *_map_figures(maps, spawn, inputs, _at_median(floor, 0.5)),
+            *_peer_figures(peers, inputs, warm),
+            *_processor_figures(warm, maps),
+        ],
+        [Split("a warm call", "ms", _split(warm, floor))],
+    )
+
+
+def _call_figures(warm: list[_Measured], floor: list[list[float]], cold: list[float]) -> list[Figure]:
+    beside = "the client and the entrypoint alone"
+    return [
         *(
             Figure(
-                f"map of {inputs} inputs, {name}",
-                "inputs/s",
-                [inputs / (each.times[0] / 1000) for each in measured],
-                "empty requests in a row",
-                [1000 / _at(empty.times, 0.5)],
-            )
-            for name, measured in maps.items()
-        ),
-        Figure(
-            f"spawn_map of {inputs} inputs",
-            "inputs/s",
-            [inputs / (each.times[0] / 1000) for each in spawns],
-            "empty requests in a row",
-            [1000 / _at(empty.times, 0.5)],
-        ),
-        Figure("server's processor, warm call", "ms", warm.server, "the limit", [_CPU_LIMIT], 1.0),
-        *(
-            Figure(
-                f"server's processor, input of a map, {name}",
+                f"warm call, {words}",
                 "ms",
-                [each.server[0] for each in measured],
-                "the limit",
-                [_CPU_LIMIT],
-                1.0,
+                [at_share(each.times, share) for each in warm],
+                beside,
+                [at_share(each, share) for each in floor],
+                1.25,
             )
-            for name, measured in maps.items()
+            for words, share in (("median", 0.5), ("99 of 100", 0.99))
         ),
+        Figure("call that finds no container", "ms", cold, beside, [at_share(each, 0.5) for each in floor]),
     ]
-    split = {"server": warm.server, "worker": warm.worker, "elapsed": [_at(warm.times, 0.5)]}
-    return Report(figures, [Split("a warm call", "ms", split)])
+
+
+def _map_figures(maps: dict[str, _Measured], spawn: _Measured, inputs: int, floor: float) -> list[Figure]:
+    timed = {f"map of {inputs} inputs, {name}": each for name, each in maps.items()}
+    timed[f"spawn_map of {inputs} inputs"] = spawn
+    peer = "one call after the other, client and entrypoint alone"
+    return [
+        Figure(name, "inputs/s", [inputs / (each.times[0] / 1000)], peer, [1000 / floor])
+        for name, each in timed.items()
+    ]
+
+
+def _peer_figures(peers: dict[str, Any], inputs: int, warm: list[_Measured]) -> list[Figure]:
+    """What others take, beside a warm call of ours."""
+    ours = [at_share(each.times, 0.5) for each in warm]
+    figures = []
+    for name, measured in peers.items():
+        figures.append(Figure(f"call of {name}, median", "ms", [at_share(measured["calls"], 0.5)], "a warm call", ours))
+        rate = inputs / (measured["map"] / 1000)
+        figures.append(
+            Figure(
+                f"map of {inputs} inputs, {name}", "inputs/s", [rate], "one warm call after the other", [1000 / ours[0]]
+            )
+        )
+    return figures
+
+
+def _processor_figures(warm: list[_Measured], maps: dict[str, _Measured]) -> list[Figure]:
+    used = {"warm call": [each.server for each in warm]}
+    used.update({f"input of a map, {name}": [each.server] for name, each in maps.items()})
+    return [
+        Figure(f"server's processor, {name}", "ms", times, "the limit", [_CPU_LIMIT], 1.0)
+        for name, times in used.items()
+    ]
+
+
+def _split(warm: list[_Measured], floor: list[list[float]]) -> dict[str, list[float]]:
+    """Processor of each, and the time that a call takes."""
+    return {
+        "server": [each.server for each in warm],
+        "worker": [each.worker for each in warm],
+        "client and entrypoint alone": [at_share(each, 0.5) for each in floor],
+        "elapsed": [at_share(each.times, 0.5) for each in warm],
+    }
+
+
+def _is_installed(name: str) -> bool:
+    return importlib.util.find_spec(name) is not None
+
+
+def _at_median(rounds: list[list[float]], share: float) -> float:
+    return statistics.median(at_share(each, share) for each in rounds)
 
 
 class _Bench:
@@ -144,15 +194,14 @@ class _Bench:
         self._program = program
 
     def measure(self, phase: str, number: int) -> _Measured:
-        environment = {
-            **os.environ,
-            "MODAL_SERVER_URL": self._server.url,
-            "MODAL_TOKEN_ID": self._server.token_id,
-            "MODAL_TOKEN_SECRET": self._server.token_secret,
-        }
         command = [sys.executable, "-m", "modal", "run", str(self._program), "--phase", phase, "--number", str(number)]
         run = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command,
+            env=client_environment(self._server),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
         )
         assert run.stdin is not None and run.stdout is not None
         measured, before, seen = _Measured(), (0.0, 0.0), []
@@ -165,8 +214,8 @@ class _Bench:
             if line.startswith("FIGURES"):
                 after = self._processor()
                 measured.times = json.loads(line.removeprefix("FIGURES"))
-                measured.server = [(after[0] - before[0]) / number]
-                measured.worker = [(after[1] - before[1]) / number]
+                measured.server = (after[0] - before[0]) / number
+                measured.worker = (after[1] - before[1]) / number
         run.stdin.close()
         if run.wait() != 0 or not measured.times:
             raise JiffyError("a program of the benchmark failed", why="".join(seen)[-500:])
@@ -175,14 +224,4 @@ class _Bench:
     def _processor(self) -> tuple[float, float]:
         """Milliseconds that the server and the worker have used so far."""
         worker = lock_holder(self._data.worker_lock)
-        return _used(self._server.pid), _used(worker) if worker is not None else 0.0
-
-
-def _used(pid: int) -> float:
-    fields: list[Any] = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) * 1000 / os.sysconf("SC_CLK_TCK")
-
-
-def _at(values: list[float], share: float) -> float:
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+        return processor_of(self._server.pid), processor_of(worker) if worker is not None else 0.0

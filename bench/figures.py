@@ -16,6 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 
+def at_share(values: Sequence[float], share: float) -> float:
+    """The value that this share of all is below: 0.5 for the median."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """`samples` and `peer_samples` were taken in turns. Values are medians, `reach` is the highest ratio that is good

@@ -94,6 +94,13 @@ def call(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None
     _run(("call",), data, 1 if smoke else samples, as_json, save, needs_root=False)
 
 
+@bench.command()
+@_measure_options
+def web(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
+    """Requests to web endpoints. Needs no root."""
+    _run(("web",), data, 1 if smoke else samples, as_json, save, needs_root=False)
+
+
 @bench.command("import")
 @_measure_options
 def import_images(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:

@@ -1,0 +1,188 @@
+"""The floor of a call: what the client and the entrypoint in the container take by themselves. Both are as in a container
+that has started, but their server answers from memory and records nothing.
+
+    python -m bench.floor CALLS    prints milliseconds of each call, as JSON
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final
+
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from jiffy.grpc.connection import Stream
+from jiffy.grpc.server import GrpcServer
+from jiffy.server.service import METHODS
+
+_PROGRAM: Final = """
+import json, sys, time
+import modal
+
+app = modal.App("floor")
+
+@app.function()
+def one(number: int = 0) -> int:
+    return number
+
+if __name__ == "__main__":
+    function = modal.Function.from_id("fu-1")
+    for _ in range(20):
+        function.remote()
+    times = []
+    for _ in range(int(sys.argv[1])):
+        started = time.perf_counter()
+        function.remote()
+        times.append((time.perf_counter() - started) * 1000)
+    print(json.dumps(times))
+"""
+_FORMATS: Final = (api_pb2.DATA_FORMAT_PICKLE, api_pb2.DATA_FORMAT_CBOR)
+_PATHS: Final = {method.path: method for method in METHODS}
+
+
+class MemoryServer:
+    """Knows one function and one container."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Queue[tuple[str, api_pb2.FunctionInput]] = asyncio.Queue()
+        self._outputs: dict[str, asyncio.Future[api_pb2.FunctionPutOutputsItem]] = {}
+        self._answers: dict[str, Callable[[Any], Awaitable[Message]]] = {
+            "ClientHello": self._hello,
+            "ContainerHello": self._nothing,
+            "ContainerHeartbeat": self._hold,
+            "FunctionGetById": self._describe,
+            "FunctionMap": self._call,
+            "FunctionGetInputs": self._give_input,
+            "FunctionPutOutputs": self._take_output,
+            "FunctionGetOutputs": self._give_output,
+            "TaskResult": self._nothing,
+        }
+
+    async def __call__(self, stream: Stream) -> None:
+        method = _PATHS[stream.path]
+        if (answer := self._answers.get(method.name)) is None:
+            raise GRPCError(Status.UNIMPLEMENTED, method.name)
+        await stream.answer((await answer(method.request.FromString(stream.request))).SerializeToString())
+
+    async def _nothing(self, request: Message) -> Empty:
+        return Empty()
+
+    async def _hello(self, request: Message) -> api_pb2.ClientHelloResponse:
+        return api_pb2.ClientHelloResponse()
+
+    async def _hold(self, request: Message) -> api_pb2.ContainerHeartbeatResponse:
+        await asyncio.sleep(10)
+        return api_pb2.ContainerHeartbeatResponse()
+
+    async def _describe(self, request: Message) -> api_pb2.FunctionGetByIdResponse:
+        data = api_pb2.FunctionData(ranked_functions=[api_pb2.FunctionData.RankedFunction(function=_definition())])
+        return api_pb2.FunctionGetByIdResponse(handle_metadata=_handle(), function=data)
+
+    async def _call(self, request: api_pb2.FunctionMapRequest) -> api_pb2.FunctionMapResponse:
+        call_id = f"fc-{len(self._outputs)}"
+        self._outputs[call_id] = asyncio.get_running_loop().create_future()
+        (item,) = request.pipelined_inputs
+        self._waiting.put_nowait((call_id, item.input))
+        accepted = api_pb2.FunctionPutInputsResponseItem(idx=0, input_id=f"in-{call_id}", input_jwt=call_id)
+        return api_pb2.FunctionMapResponse(
+            function_call_id=call_id,
+            function_call_jwt=call_id,
+            pipelined_inputs=[accepted],
+            sync_client_retries_enabled=True,
+            max_inputs_outstanding=1000,
+        )
+
+    async def _give_input(self, request: api_pb2.FunctionGetInputsRequest) -> api_pb2.FunctionGetInputsResponse:
+        call_id, entry = await self._waiting.get()
+        item = api_pb2.FunctionGetInputsItem(input_id=f"in-{call_id}", input=entry, function_call_id=call_id)
+        return api_pb2.FunctionGetInputsResponse(inputs=[item])
+
+    async def _take_output(self, request: api_pb2.FunctionPutOutputsRequest) -> Empty:
+        for item in request.outputs:
+            self._outputs[item.input_id.removeprefix("in-")].set_result(item)
+        return Empty()
+
+    async def _give_output(self, request: api_pb2.FunctionGetOutputsRequest) -> api_pb2.FunctionGetOutputsResponse:
+        item = await self._outputs[request.function_call_id]
+        output = api_pb2.FunctionGetOutputsItem(
+            result=item.result, idx=0, input_id=item.input_id, data_format=item.data_format
+        )
+        return api_pb2.FunctionGetOutputsResponse(outputs=[output], idxs=[0], last_entry_id="1")
+
+
+def _handle() -> api_pb2.FunctionHandleMetadata:
+    return api_pb2.FunctionHandleMetadata(
+        function_name="one",
+        function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION,
+        supported_input_formats=_FORMATS,
+        supported_output_formats=_FORMATS,
+    )
+
+
+def _definition() -> api_pb2.Function:
+    return api_pb2.Function(
+        module_name="floor_program",
+        function_name="one",
+        definition_type=api_pb2.Function.DEFINITION_TYPE_FILE,
+        function_type=api_pb2.Function.FUNCTION_TYPE_FUNCTION,
+        supported_input_formats=_FORMATS,
+        supported_output_formats=_FORMATS,
+        object_dependencies=[api_pb2.ObjectDependency(object_id="im-1")],
+    )
+
+
+def _arguments() -> api_pb2.ContainerArguments:
+    function = api_pb2.Object(object_id="fu-1", function_handle_metadata=_handle())
+    image = api_pb2.Object(object_id="im-1")
+    layout = api_pb2.AppLayout(function_ids={"one": "fu-1"}, objects=[function, image])
+    return api_pb2.ContainerArguments(
+        task_id="ta-0", function_id="fu-1", app_id="ap-1", function_def=_definition(), app_layout=layout
+    )
+
+
+async def measure(calls: int, folder: Path) -> list[float]:
+    """Milliseconds of warm calls, one after the other."""
+    program = folder / "floor_program.py"
+    program.write_text(_PROGRAM)
+    arguments = folder / "arguments"
+    arguments.write_bytes(_arguments().SerializeToString())
+    listener = socket.create_server(("127.0.0.1", 0))
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = GrpcServer(MemoryServer())
+    await server.start(listener)
+    shared = {**os.environ, "HOME": str(folder), "PYTHONPATH": str(folder), "MODAL_SERVER_URL": url}
+    inside = {"MODAL_TASK_ID": "ta-0", "MODAL_IS_REMOTE": "1", "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments)}
+    entrypoint = (sys.executable, "-m", "modal._container_entrypoint")
+    container = await asyncio.create_subprocess_exec(*entrypoint, env={**shared, **inside})
+    token = {"MODAL_TOKEN_ID": "ak-floor", "MODAL_TOKEN_SECRET": "as-floor"}
+    client = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(program), str(calls)), env={**shared, **token}, stdout=subprocess.PIPE
+    )
+    try:
+        output, _ = await client.communicate()
+    finally:
+        container.kill()
+        await container.wait()
+        await server.close()
+    times: list[float] = json.loads(output)
+    return times
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(asyncio.run(measure(int(sys.argv[1]), Path(folder)))))
+
+
+if __name__ == "__main__":
+    main()
