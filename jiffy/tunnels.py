@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from jiffy.addresses import Address
 from jiffy.errors import InvalidError, UnauthenticatedError
+from jiffy.jobs import Jobs
 
 BUFFER_BYTES: Final = 256 * 1024
 
@@ -60,7 +61,7 @@ class StreamServer:
 
     def __init__(self) -> None:
         self._servers: list[asyncio.Server] = []
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs = Jobs()
 
     async def listen(
         self,
@@ -69,9 +70,7 @@ class StreamServer:
         context: ssl.SSLContext | None = None,
     ) -> None:
         def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            job: asyncio.Task[None] = asyncio.get_running_loop().create_task(handle((reader, writer)))
-            self._jobs.add(job)
-            job.add_done_callback(self._jobs.discard)
+            self._jobs.begin(handle((reader, writer)))
 
         self._servers.append(await asyncio.start_server(begin, sock=listener, ssl=context, limit=BUFFER_BYTES))
 
@@ -79,9 +78,7 @@ class StreamServer:
         """What is under way is broken off."""
         for server in self._servers:
             server.close()
-        for job in list(self._jobs):
-            job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self._jobs.cancel()
 
 
 async def dial(address: Address) -> Stream:

@@ -16,6 +16,7 @@ _PROGRAMS = (
     b"jiffy.worker",
     b"jiffy.fs.daemon",
     b"modal._container_entrypoint",
+    b"rclone",
 )
 
 

@@ -59,6 +59,21 @@ class VolumeMount:
 
 
 @dataclass(frozen=True, slots=True)
+class BucketMount:
+    """What is below `prefix` in a bucket, at `target`. `endpoint`: empty for that of AWS; `credentials` are the variables by
+    which AWS's tools have theirs."""
+
+    bucket: str
+    target: str
+    prefix: str = ""
+    endpoint: str = ""
+    credentials: dict[str, str] = field(default_factory=dict)
+    read_only: bool = False
+    requester_pays: bool = False
+    path_style: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchContainer:
     """Start one container.
 
@@ -87,6 +102,7 @@ class LaunchContainer:
     caches: tuple[CacheMount, ...] = ()
     temporary: tuple[TemporaryMount, ...] = ()
     volumes: tuple[VolumeMount, ...] = ()
+    buckets: tuple[BucketMount, ...] = ()
     network: bool = True
     capture: bool = False
 

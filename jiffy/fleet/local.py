@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ExhaustedError, UnavailableError
 from jiffy.fleet.base import Join, Kind
+from jiffy.jobs import Jobs
 from jiffy.locks import lock_holder
 from jiffy.runtime import cgroups
 from jiffy.runtime.namespaces import run
@@ -48,7 +49,7 @@ class LocalProvider:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._starting: dict[str, Process] = {}
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs = Jobs()
 
     async def start(self, machine_id: str, kind: Kind, join: Join) -> None:
         data = DataDirectory(self._folder / machine_id)
@@ -86,14 +87,10 @@ class LocalProvider:
 
     async def end(self, machine_id: str) -> None:
         data = DataDirectory(self._folder / machine_id)
-        job = asyncio.get_running_loop().create_task(self._end(machine_id, data))
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
+        self._jobs.begin(self._end(machine_id, data))
 
     async def close(self) -> None:
-        for job in list(self._jobs):
-            job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self._jobs.cancel()
 
     async def _sweep(self, folder: Path) -> None:
         """A machine takes all that ran there with it, also when its worker was killed."""

@@ -173,6 +173,7 @@ _PROGRAMS: Final = (
     ("ip", "iproute2", Verdict.MISSING),
     ("nft", "nftables", Verdict.MISSING),
     ("mmdebstrap", "mmdebstrap", Verdict.SLOWER),
+    ("rclone", "rclone fuse3: functions can have no buckets", Verdict.SLOWER),
 )
 
 

@@ -11,14 +11,17 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+_PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
 _ADOPTION_SECONDS: Final = 5.0
 _ADOPTION_STEP_SECONDS: Final = 0.002
 _UNKNOWN_EXIT: Final = 255
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Process:
@@ -60,7 +63,12 @@ class Process:
 
 def adopt_orphans(adopt: bool = True) -> None:
     """Become the parent of descendants whose own parent ends, or be so no longer."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, int(adopt), 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """Of a process that was just forked: it is told to end when its parent ends, however that does."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
 def reap_helpers() -> None:

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from jiffy.errors import JiffyError
+from jiffy.jobs import Jobs
 from jiffy.server.bells import Bells
 
 logger = logging.getLogger(__name__)
@@ -43,7 +44,7 @@ class Doorbell:
         self._rings: dict[str, None] = {}
         self._inputs: Counter[str] = Counter()
         self._noted = asyncio.Event()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs = Jobs()
 
     async def add_demand(self, function_id: str, inputs: int) -> None:
         """Inputs of a function are in the store: for a server that does not lead."""
@@ -55,9 +56,7 @@ class Doorbell:
         try:
             await asyncio.gather(self._announce_forever(), self._listen_forever())
         finally:
-            for job in self._jobs:
-                job.cancel()
-            await asyncio.gather(*self._jobs, return_exceptions=True)
+            await self._jobs.cancel()
 
     def _note_ring(self, name: str) -> None:
         self._rings[name] = None
@@ -106,9 +105,7 @@ class Doorbell:
         for name in heard["rings"]:
             self.bells.ring_here(name)
         if self.scheduler is not None and heard["inputs"]:
-            job = asyncio.ensure_future(_tell(self.scheduler, heard["inputs"]))
-            self._jobs.add(job)
-            job.add_done_callback(self._jobs.discard)
+            self._jobs.begin(_tell(self.scheduler, heard["inputs"]))
 
 
 async def _tell(scheduler: AddDemand, inputs: dict[str, int]) -> None:

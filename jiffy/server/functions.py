@@ -27,8 +27,8 @@ from jiffy.store.functions import StoredDefinition, StoredFunction
 from jiffy.store.stores import Stores
 
 _UNSUPPORTED: Final = {
+    "is_server": "@app.server",
     "shared_volume_mounts": "network file systems",
-    "cloud_bucket_mounts": "cloud bucket mounts",
 }
 
 
@@ -203,6 +203,13 @@ def _refuse_unsupported(definition: api_pb2.Function) -> None:
     for field, name in _UNSUPPORTED.items():
         if getattr(definition, field):
             raise UnsupportedError(f"{definition.function_name} uses {name}", why="this version of jiffy has none yet")
+    for mount in definition.cloud_bucket_mounts:
+        if mount.oidc_auth_role_arn:
+            raise UnsupportedError(
+                f"bucket {mount.bucket_name} asks for a role by OIDC",
+                why="this server gives containers no identity",
+                hint="give the mount a secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            )
     if definition.HasField("schedule"):
         next_firing(definition.schedule, time.time())
 

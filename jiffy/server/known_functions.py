@@ -97,6 +97,9 @@ def apply_options(definition: api_pb2.Function, options: api_pb2.FunctionOptions
     if options.replace_volume_mounts:
         definition.ClearField("volume_mounts")
     definition.volume_mounts.extend(options.volume_mounts)
+    if options.replace_cloud_bucket_mounts:
+        definition.ClearField("cloud_bucket_mounts")
+    definition.cloud_bucket_mounts.extend(options.cloud_bucket_mounts)
 
 
 def scale(definition: api_pb2.Function, scaling: Mapping[str, int]) -> None:

@@ -6,7 +6,7 @@ from typing import Final
 
 from modal_proto import api_pb2
 
-from jiffy.core.actions import LaunchContainer, Resources, VolumeMount
+from jiffy.core.actions import BucketMount, LaunchContainer, Resources, VolumeMount
 from jiffy.errors import NotFoundError, UnsupportedError
 from jiffy.server.derivations import Derivations
 from jiffy.server.known_functions import KnownFunction
@@ -19,6 +19,13 @@ from jiffy.store.mounts import CLIENT_REFERENCE
 from jiffy.store.stores import Stores
 
 _ARGUMENTS: Final = "/run/jiffy/arguments"
+_CREDENTIALS: Final = {
+    "GOOGLE_ACCESS_KEY_ID": "AWS_ACCESS_KEY_ID",
+    "GOOGLE_ACCESS_KEY_SECRET": "AWS_SECRET_ACCESS_KEY",
+    **{name: name for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_REGION")},
+}
+"""Variables of secrets that open buckets, and what they are to AWS's tools."""
+
 _HOME: Final = "/root"
 _PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -57,6 +64,7 @@ class Launches:
                 [await self._derivations.chunk_map(layer) for layer in (*layers, *{volume.head for volume in volumes})]
             ),
             volumes=volumes,
+            buckets=tuple([await self._bucket(mount) for mount in function.definition.cloud_bucket_mounts]),
             record=advice.record,
             capture=function.definition.is_builder_function,
         )
@@ -81,6 +89,20 @@ class Launches:
             read_only=mount.read_only,
             background=mount.allow_background_commits,
             sub_path=mount.sub_path,
+        )
+
+    async def _bucket(self, mount: api_pb2.CloudBucketMount) -> BucketMount:
+        secret = mount.credentials_secret_id
+        variables = (await self._stores.secrets.get(secret)).variables if secret else {}
+        return BucketMount(
+            bucket=mount.bucket_name,
+            target=mount.mount_path,
+            prefix=mount.key_prefix,
+            endpoint=mount.bucket_endpoint_url,
+            credentials={name: variables[source] for source, name in _CREDENTIALS.items() if variables.get(source)},
+            read_only=mount.read_only,
+            requester_pays=mount.requester_pays,
+            path_style=mount.force_path_style,
         )
 
     async def secrets(self, definition: api_pb2.Function) -> dict[str, str]:

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Final
 
 from modal_proto import api_pb2
 
@@ -29,6 +29,7 @@ from jiffy.core.scheduler import Scheduler as Core
 from jiffy.core.sizing import Wanted
 from jiffy.errors import JiffyError, NotFoundError, is_passing
 from jiffy.identifiers import task_id as fresh_task_id
+from jiffy.jobs import Jobs
 from jiffy.server.bells import Bells
 from jiffy.server.known_functions import KnownFunction, read_function
 from jiffy.server.queues import Asking, Queues
@@ -60,7 +61,7 @@ class Scheduler:
         self._launching: dict[str, asyncio.Task[None]] = {}
         self._cancelled: defaultdict[str, list[str]] = defaultdict(list)
         self._gave_output: set[str] = set()
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs = Jobs()
         self._timer: asyncio.TimerHandle | None = None
 
     def tell(self, fact: Fact) -> None:
@@ -259,11 +260,11 @@ class Scheduler:
         for order in decided:
             match order:
                 case orders.Launch():
-                    self._launching[order.task_id] = self._spawn(self._launch(order))
+                    self._launching[order.task_id] = self._jobs.begin(self._launch(order))
                 case orders.Retire():
                     self._queues.call_all(self.find_container(order.task_id).function_id)
                 case orders.Stop():
-                    self._spawn(self._stop(order))
+                    self._jobs.begin(self._stop(order))
                 case orders.CallContainers():
                     self._queues.call_all(order.function_id)
                 case orders.Fence():
@@ -271,7 +272,7 @@ class Scheduler:
                 case _:
                     in_turn.append(order)
         if in_turn:
-            self._spawn(self._carry_out_in_turn(in_turn))
+            self._jobs.begin(self._carry_out_in_turn(in_turn))
 
     async def _carry_out_in_turn(self, decided: Iterable[Order]) -> None:
         for order in decided:
@@ -466,9 +467,7 @@ class Scheduler:
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for job in list(self._jobs):
-            job.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self._jobs.cancel()
 
     def _set_timer(self) -> None:
         at = self._core.next_alarm()
@@ -481,17 +480,6 @@ class Scheduler:
     def _let_time_pass(self) -> None:
         self._timer = None
         self.tell(facts.TimePassed())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        job = asyncio.get_running_loop().create_task(work)
-        self._jobs.add(job)
-        job.add_done_callback(self._note_done)
-        return job
-
-    def _note_done(self, job: asyncio.Task[None]) -> None:
-        self._jobs.discard(job)
-        if not job.cancelled() and (error := job.exception()) is not None:
-            logger.error("a scheduler job failed", exc_info=error)
 
 
 def _clock() -> float:

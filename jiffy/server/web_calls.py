@@ -35,7 +35,7 @@ class Failure:
 
 
 class WebExchange:
-    """One request that is being answered. `is_over` tells whether its client is gone."""
+    """One request that is being answered."""
 
     def __init__(self, call_id: str, web: WebCall, stores: Stores, bells: Bells, streams: Streams) -> None:
         self.call_id = call_id

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -21,6 +21,7 @@ from jiffy.core.events import PROTOCOL, Event, VolumeAnswered, WorkerConnected, 
 from jiffy.core.messages import describe, read_event
 from jiffy.core.placement import Room
 from jiffy.errors import ConflictError, InvalidError, JiffyError
+from jiffy.jobs import Jobs
 from jiffy.version import VERSION
 
 logger = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ class Worker:
 class Workers:
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
-        self._jobs: set[asyncio.Future[Any]] = set()
+        self._jobs = Jobs()
         self.listener: Listener | None = None
 
     def send(self, worker_id: str, action: Action) -> None:
@@ -102,9 +103,9 @@ class Workers:
         logger.warning("worker %s is lost", worker_id)
         worker = self._workers.pop(worker_id, None)
         if worker is not None and worker.socket is not None:
-            self._spawn(_close(worker.socket))
+            self._jobs.begin(_close(worker.socket))
         if self.listener is not None:
-            self._spawn(self.listener.worker_fenced(worker_id))
+            self._jobs.begin(self.listener.worker_fenced(worker_id))
 
     def connected(self) -> list[Worker]:
         return [worker for worker in self._workers.values() if worker.socket is not None]
@@ -149,7 +150,7 @@ class Workers:
             )
         worker = self._workers.setdefault(hello.worker_id, Worker(hello))
         if worker.socket is not None:
-            self._spawn(_close(worker.socket))
+            self._jobs.begin(_close(worker.socket))
         worker.hello, worker.socket, worker.outbox, worker.report = hello, socket, asyncio.Queue(), None
         for order in [order for orders in worker.orders.values() for order in orders]:
             worker.outbox.put_nowait(_envelope(order))
@@ -212,11 +213,6 @@ class Workers:
         if self.listener is not None and self._workers.get(worker.hello.worker_id) is worker:
             for_good = socket.close_code == WSCloseCode.GOING_AWAY
             self.listener.worker_disconnected(worker.hello.worker_id, for_good=for_good)
-
-    def _spawn(self, work: Awaitable[Any]) -> None:
-        job = asyncio.ensure_future(work)
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
 
 
 def _drop_order(orders: list[Action], request_id: str) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 from jiffy import failpoints
 from jiffy.core.actions import CommitVolume, LaunchContainer, ReloadVolume, StopContainer
-from jiffy.core.events import ContainerExited, ContainerStarted, ExitReason, StartRecorded
+from jiffy.core.events import ContainerExited, ContainerStarted, ExitReason, LogWritten, StartRecorded
 from jiffy.errors import JiffyError, UnsupportedError
 from jiffy.fs.prefetch import Request
 from jiffy.runtime import cgroups
@@ -22,6 +22,7 @@ from jiffy.runtime.bundle import BindMount, ContainerSpec
 from jiffy.runtime.network import Interface
 from jiffy.runtime.process import Process
 from jiffy.runtime.resolv import hosts_file, resolver_file
+from jiffy.worker.buckets import Buckets
 from jiffy.worker.gpus import edits_for
 from jiffy.worker.host import Host
 from jiffy.worker.logs import LogPipe
@@ -63,6 +64,7 @@ class Container:
         self._killer: asyncio.TimerHandle | None = None
         self._recording: Recording | None = None
         self._volumes: Volumes | None = None
+        self._buckets: Buckets | None = None
         self._devices: list[str] = []
         self._pipes = [LogPipe(order.task_id, stream, host.report, host.is_full) for stream in (1, 2)]
 
@@ -137,7 +139,8 @@ class Container:
         self._bundle.mkdir()
         self._devices = await self._host.gpus.take(order.resources.gpus)
         volumes = await self._open_volumes(self._root) if order.volumes else []
-        spec = self._spec(self._root, [*caches, *volumes])
+        buckets = await self._open_buckets(self._root) if order.buckets else []
+        spec = self._spec(self._root, [*caches, *volumes, *buckets])
         stdout, stderr = self._pipes
         self._process = await self._host.runtime.start(spec, self._bundle, stdout.writer, stderr.writer)
         failpoints.reach("container-started")
@@ -156,6 +159,14 @@ class Container:
             self.task_id, self._order.volumes, root.folder, host.roots, host.changes, host.report, self.cgroup
         )
         return await self._volumes.open()
+
+    async def _open_buckets(self, root: Root) -> list[BindMount]:
+        self._buckets = Buckets(self._order.buckets, root.folder, self._tell)
+        return await self._buckets.open()
+
+    def _tell(self, text: str) -> None:
+        """Say something in the container's log."""
+        self._host.report(LogWritten(self.task_id, 2, text, time.time()))
 
     async def _begin_recording(self, root: Root) -> None:
         layers = self._host.roots.layer_mounts(root)
@@ -252,6 +263,8 @@ class Container:
         shutil.rmtree(self._bundle, ignore_errors=True)
         if self._volumes is not None:
             await _try(self._volumes.close())
+        if self._buckets is not None:
+            await _try(self._buckets.close())
         if self._interface is not None:
             await _try(self._host.network.release(self._interface))
         if self._root is not None:

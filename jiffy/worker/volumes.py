@@ -20,6 +20,7 @@ from jiffy.core.actions import CommitVolume, ReloadVolume, VolumeMount
 from jiffy.core.events import Event, VolumeAnswered, VolumeCaptured
 from jiffy.errors import ConflictError, JiffyError
 from jiffy.fs.mount import make_read_only, make_shared, unmount
+from jiffy.jobs import Jobs
 from jiffy.runtime import cgroups
 from jiffy.runtime.bundle import BindMount
 from jiffy.runtime.open_files import has_open_files
@@ -143,7 +144,7 @@ class Volumes:
         self._report = report
         self._answered: set[str] = set()
         self._background: asyncio.Task[None] | None = None
-        self._jobs: set[asyncio.Task[None]] = set()
+        self._jobs = Jobs()
 
     async def open(self) -> list[BindMount]:
         mounts = []
@@ -159,9 +160,7 @@ class Volumes:
         if order.request_id in self._answered:
             return
         self._answered.add(order.request_id)
-        job = asyncio.ensure_future(self._obey(order))
-        self._jobs.add(job)
-        job.add_done_callback(self._jobs.discard)
+        self._jobs.begin(self._obey(order))
 
     async def finish(self) -> None:
         """The container has ended: what it wrote last is told."""
@@ -172,7 +171,7 @@ class Volumes:
     async def close(self) -> None:
         if self._background is not None:
             self._background.cancel()
-        await asyncio.gather(*self._jobs, return_exceptions=True)
+        await self._jobs.finish()
         for volume in reversed(self._opened):
             try:
                 await volume.close()
