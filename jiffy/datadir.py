@@ -120,7 +120,8 @@ class DataDirectory:
         return self.root / "gate.pem"
 
     def container_socket(self, service: str) -> Path:
-        """Where the server answers containers of workers elsewhere, by `grpc` or `http`: for the gate."""
+        """Where the server answers containers of workers elsewhere, by `grpc` or `http`: for the gate. By `channel` it takes
+        connections to containers."""
         return self.root / f"containers-{service}.sock"
 
     @property

@@ -25,18 +25,24 @@ BUFFER_BYTES: Final = 256 * 1024
 MARK: Final = b"JIFFY-RELAY/1 "
 """The first bytes of a carried connection: as many as the shortest request of HTTP has."""
 
+CHANNEL_ID_BYTES: Final = 16
+"""Of an id of a channel, before it is written as hexadecimal digits."""
+
+CHANNEL_HEADER_BYTES: Final = 2 * CHANNEL_ID_BYTES + 1
+
 _CONNECT_SECONDS: Final = 5.0
 _PATIENCE: Final = 30.0
 _PAUSE: Final = 0.1
 
-Service = Literal["grpc", "http"]
+Service = Literal["grpc", "http", "channel"]
 Stream = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True, slots=True)
 class Preface:
     """What a worker says of a connection before its first byte: a token of its own, and who speaks. `address` is the
-    container's on its bridge, `service` is `grpc` or `http`, `http_port` is where it reaches the server by HTTP."""
+    container's on its bridge, `service` is `grpc`, `http` or, from a port of the container, `channel`; `http_port` is where
+    it reaches the server by HTTP."""
 
     token: str
     worker_id: str
@@ -54,6 +60,15 @@ def read_preface(line: bytes) -> Preface:
         return TypeAdapter(Preface).validate_json(line)
     except ValidationError as error:
         raise InvalidError("a carried connection does not say who speaks", why=str(error)[:200]) from error
+
+
+def channel_header(channel_id: str, *, is_open: bool) -> bytes:
+    """The first bytes of a channel, from the worker's end: which one it is, and whether the container took it."""
+    return channel_id.encode() + (b"+" if is_open else b"-")
+
+
+def read_channel_header(header: bytes) -> tuple[str, bool]:
+    return header[:-1].decode(errors="replace"), header.endswith(b"+")
 
 
 class StreamServer:

@@ -85,6 +85,7 @@ class LaunchContainer:
     Without `network` there is only a loopback. With `capture`, what a container that exits with 0 changed of its root is
     kept and told by a ChangeCaptured.
     `{server}` in an environment value becomes the address at which the container reaches the server.
+    One that `terminates` is told to end by SIGTERM, as other programs are, and not by SIGINT.
     """
 
     task_id: str
@@ -105,11 +106,12 @@ class LaunchContainer:
     buckets: tuple[BucketMount, ...] = ()
     network: bool = True
     capture: bool = False
+    terminates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StopContainer:
-    """End one container: SIGINT, then SIGKILL after `grace_seconds`. 0 kills at once."""
+    """End one container: SIGINT or SIGTERM, then SIGKILL after `grace_seconds`. 0 kills at once."""
 
     task_id: str
     reason: str
@@ -136,4 +138,14 @@ class ReloadVolume:
     request_id: str
 
 
-Action = LaunchContainer | StopContainer | CommitVolume | ReloadVolume
+@dataclass(frozen=True, slots=True)
+class OpenChannel:
+    """Connect to a port of a container, and carry what comes from there to the server, and back. `channel_id` is a secret:
+    who says it is believed. It is of use at once or not at all: it is not told again."""
+
+    task_id: str
+    port: int
+    channel_id: str
+
+
+Action = LaunchContainer | StopContainer | CommitVolume | ReloadVolume | OpenChannel

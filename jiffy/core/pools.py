@@ -15,7 +15,8 @@ _ASKS_AGAIN: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a function's definition asks for. Times in seconds; limits of 0 mean none."""
+    """What a function's definition asks for. Times in seconds; limits of 0 mean none. `beats`: its containers give signs of
+    life."""
 
     limits: Limits
     need: Need
@@ -24,6 +25,7 @@ class Settings:
     startup_timeout: float
     memory_limit_bytes: int = 0
     cpu_limit_millis: int = 0
+    beats: bool = True
 
 
 @dataclass(slots=True)

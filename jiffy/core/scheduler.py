@@ -368,7 +368,8 @@ class Scheduler:
             container.beat_at = self._now
 
     def _watch_heart(self, container: Container) -> None:
-        self._alarms.set(("heart", container.task_id), container.beat_at + HEARTBEAT_GRACE)
+        if self._pools[container.function_id].settings.beats:
+            self._alarms.set(("heart", container.task_id), container.beat_at + HEARTBEAT_GRACE)
 
     def _note_breakdown(self, fact: facts.ContainerBrokeDown) -> None:
         if (container := self.find_container(fact.task_id)) is not None:

@@ -39,6 +39,7 @@ _LEAST_AHEAD: Final = 4
 _MOST_AHEAD: Final = 128
 _BURST_SECONDS: Final = 2.0
 _REMEMBERED_SECONDS: Final = 600.0
+_CONNECT_SECONDS: Final = 3.0
 _ETHERNET: Final = "eth0"
 _LOOPBACK: Final = 1
 _MARK: Final = "forwarding_was_off"
@@ -113,6 +114,19 @@ class ContainerNetwork:
         """A listener at the gateway, where only containers reach it."""
         assert self._router is not None
         return self._router.listen(GATEWAY, port)
+
+    async def connect(self, address: str, port: int) -> socket.socket:
+        """To a port of a container, as from the gateway; OSError when nobody listens there."""
+        assert self._router is not None
+        kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+        connection = self._router.inside(lambda: socket.socket(socket.AF_INET, kind))
+        try:
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await asyncio.get_running_loop().sock_connect(connection, (address, port))
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     async def open(self) -> None:
         """Make the bridge and its way to the world; removes what a killed predecessor left."""

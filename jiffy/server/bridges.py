@@ -18,10 +18,11 @@ from jiffy.errors import UnauthenticatedError
 from jiffy.grpc.connection import Connection, Stream
 from jiffy.grpc.server import GrpcServer
 from jiffy.server.caller import Caller, read_caller
-from jiffy.server.container_sockets import SERVICES, listen_for_gate, read_name
+from jiffy.server.container_sockets import SERVICES, read_name
 from jiffy.server.listeners import borrow_listener
 from jiffy.server.service import Identify, Service
 from jiffy.store.stores import Stores
+from jiffy.unix_sockets import listen_at
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ class Bridges:
 
     async def open_for_gate(self, data: DataDirectory) -> None:
         """Accept what the gate passes on."""
-        sockets = [listen_for_gate(data, service) for service in SERVICES]
+        sockets = [listen_at(data.container_socket(service)) for service in SERVICES]
         self._bridges[_GATE] = await self._serve(_ByName(self), *sockets)
 
     async def _serve(self, identify: Identify, grpc_socket: socket.socket, http_socket: socket.socket) -> _Bridge:

@@ -22,22 +22,26 @@ def name_endpoints(definition: api_pb2.Function, function_id: str, app: App) -> 
     found = []
     if definition.webhook_config.type:
         name = definition.function_name
-        definition.web_url = make_label(definition.webhook_config, name, app)
+        definition.web_url = make_label(definition.webhook_config.requested_suffix, name, app)
         found += _endpoints(definition.web_url, definition.webhook_config, function_id, app.app_id, "")
         _note_domains(definition, definition.webhook_config)
+    if definition.is_server:
+        label = make_label("", definition.function_name, app)
+        definition.flash_service_urls[:] = [label]
+        found.append(Endpoint(label, function_id, app.app_id, "", not definition.http_config.unauthenticated))
     for name, method in definition.method_definitions.items():
         if method.webhook_config.type:
-            method.web_url = make_label(method.webhook_config, method.function_name or name, app)
+            method.web_url = make_label(method.webhook_config.requested_suffix, method.function_name or name, app)
             found += _endpoints(method.web_url, method.webhook_config, function_id, app.app_id, name)
             _note_domains(method, method.webhook_config)
     return found
 
 
-def make_label(config: api_pb2.WebhookConfig, name: str, app: App) -> str:
+def make_label(requested: str, name: str, app: App) -> str:
     """`app-function`, or what the program asks for; with -dev while the app is not deployed."""
     suffix = "-dev" if app.state in _PASSING else ""
     environment = "" if app.environment == DEFAULT_ENVIRONMENT else f"{app.environment}-"
-    label = _slug(config.requested_suffix or f"{environment}{app.description}-{name}")
+    label = _slug(requested or f"{environment}{app.description}-{name}")
     if not label:
         raise InvalidError(f"no name for a web endpoint follows from {name!r}", hint='label="..." gives it one')
     if len(label) + len(suffix) > _LONGEST_LABEL:

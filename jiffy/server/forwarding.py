@@ -22,22 +22,20 @@ from grpclib import GRPCError, Status
 from grpclib.client import Channel
 from grpclib.const import Cardinality
 from grpclib.exceptions import ProtocolError, StreamTerminatedError
+from yarl import URL
 
 from jiffy.addresses import read_address
 from jiffy.errors import UnavailableError
 from jiffy.grpc.connection import Stream
 from jiffy.server.caller import HTTP_PORT_HEADER
+from jiffy.server.proxying import headers_of, is_socket, pass_request, pass_socket
 from jiffy.server.service import Method
 
 logger = logging.getLogger(__name__)
 
 _PATIENCE: Final = 30.0
 _PAUSE: Final = 0.1
-_CHUNK: Final = 256 * 1024
 _BROKEN: Final = (OSError, StreamTerminatedError, ProtocolError)
-_HOP_BY_HOP: Final = frozenset(
-    {"connection", "keep-alive", "transfer-encoding", "te", "upgrade", "host", "date", "server"}
-)
 
 
 class Forwarding:
@@ -82,15 +80,12 @@ class Forwarding:
             await asyncio.sleep(_PAUSE)
 
     async def pass_on(self, request: web.Request) -> web.StreamResponse:
-        """Have a request of HTTP answered; both bodies are streamed."""
+        """Have a request of HTTP answered."""
         await self._await_leader()
-        headers = {name: value for name, value in request.headers.items() if name.lower() not in _HOP_BY_HOP}
-        body = request.content if request.can_read_body else None
+        url = URL(f"{self._leader}{request.rel_url}", encoded=True)
+        pass_it = pass_socket if is_socket(request) else pass_request
         try:
-            async with self._http().request(
-                request.method, f"{self._leader}{request.rel_url}", headers=headers, data=body, allow_redirects=False
-            ) as answer:
-                return await _repeat(answer, request)
+            return await pass_it(request, self._http(), url, headers_of(request))
         except aiohttp.ClientConnectionError as error:
             raise UnavailableError("the server that leads does not answer", why=str(error)) from error
 
@@ -141,15 +136,3 @@ class Forwarding:
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
-
-
-async def _repeat(answer: aiohttp.ClientResponse, request: web.Request) -> web.StreamResponse:
-    headers = {name: value for name, value in answer.headers.items() if name.lower() not in _HOP_BY_HOP}
-    response = web.StreamResponse(status=answer.status, reason=answer.reason, headers=headers)
-    if answer.headers.get("Connection", "").lower() == "close":
-        response.force_close()
-    await response.prepare(request)
-    async for chunk in answer.content.iter_chunked(_CHUNK):
-        await response.write(chunk)
-    await response.write_eof()
-    return response

@@ -17,7 +17,7 @@ from jiffy.identifiers import derived_id
 from jiffy.server.caller import Caller
 from jiffy.server.endpoint_names import name_endpoints
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
-from jiffy.server.handles import locate, locate_handle, make_handle
+from jiffy.server.handles import locate, locate_handle, locate_server, make_handle
 from jiffy.server.known_functions import apply_options
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.schedules import next_firing
@@ -27,7 +27,7 @@ from jiffy.store.functions import StoredDefinition, StoredFunction
 from jiffy.store.stores import Stores
 
 _UNSUPPORTED: Final = {
-    "is_server": "@app.server",
+    "is_sessioned": "sessions of a server",
     "shared_volume_mounts": "network file systems",
 }
 
@@ -72,6 +72,7 @@ class Functions:
         stolen = await self._stores.endpoints.put(endpoints) if endpoints else []
         definition.web_url_info.label_stolen = definition.web_url in stolen
         locate([definition, *definition.method_definitions.values()], caller.endpoint_url)
+        locate_server(definition.flash_service_urls, caller.endpoint_url)
         return api_pb2.FunctionCreateResponse(
             function_id=function_id,
             function=definition,
@@ -89,7 +90,7 @@ class Functions:
             function_id = await self._pin(function_id, version)
         stored = await self._stores.functions.get(function_id)
         return api_pb2.FunctionGetResponse(
-            function_id=function_id, handle_metadata=_located(stored, caller), function=await self._data(stored)
+            function_id=function_id, handle_metadata=_located(stored, caller), function=await self._data(stored, caller)
         )
 
     async def function_get_by_id(
@@ -97,7 +98,7 @@ class Functions:
     ) -> api_pb2.FunctionGetByIdResponse:
         stored = await self._stores.functions.get(request.function_id)
         return api_pb2.FunctionGetByIdResponse(
-            handle_metadata=_located(stored, caller), function=await self._data(stored)
+            handle_metadata=_located(stored, caller), function=await self._data(stored, caller)
         )
 
     async def function_bind_params(
@@ -165,9 +166,11 @@ class Functions:
         )
         return pinned
 
-    async def _data(self, stored: StoredFunction) -> api_pb2.FunctionData:
+    async def _data(self, stored: StoredFunction, caller: Caller) -> api_pb2.FunctionData:
         known = await self._scheduler.function(stored.function_id)
-        return _function_data(api_pb2.FunctionCreateRequest(), known.definition)
+        data = _function_data(api_pb2.FunctionCreateRequest(), known.definition)
+        locate_server(data.flash_service_urls, caller.endpoint_url)
+        return data
 
 
 def _named(kind: str, name: str, app: App, identifiers: Mapping[str, str]) -> str:
@@ -203,6 +206,12 @@ def _refuse_unsupported(definition: api_pb2.Function) -> None:
     for field, name in _UNSUPPORTED.items():
         if getattr(definition, field):
             raise UnsupportedError(f"{definition.function_name} uses {name}", why="this version of jiffy has none yet")
+    if definition.http_config.h2_enabled:
+        raise UnsupportedError(f"{definition.function_name} wants HTTP/2", why="its server is asked by HTTP/1.1")
+    if definition.http_config.HasField("lift_and_shift_config"):
+        raise UnsupportedError(
+            f"{definition.function_name} has no class", why="this version of jiffy starts servers by one"
+        )
     for mount in definition.cloud_bucket_mounts:
         if mount.oidc_auth_role_arn:
             raise UnsupportedError(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableSequence
 from typing import Any
 
 from modal_proto import api_pb2
@@ -26,6 +26,7 @@ def make_handle(source: Any, function_id: str, app_id: str, definition_id: str) 
         handle.is_method = source.is_method
         handle.class_parameter_info.CopyFrom(source.class_parameter_info)
         handle.web_url = source.web_url
+        handle._experimental_flash_urls.extend(source.flash_service_urls)
     for name, method in source.method_definitions.items():
         handle.method_handle_metadata[name].CopyFrom(_method_handle(name, method))
     return handle
@@ -36,6 +37,7 @@ def locate_handle(handle: api_pb2.FunctionHandleMetadata, address: Address) -> a
     located = api_pb2.FunctionHandleMetadata()
     located.CopyFrom(handle)
     locate([located, *located.method_handle_metadata.values()], address)
+    locate_server(located._experimental_flash_urls, address)
     return located
 
 
@@ -44,6 +46,11 @@ def locate(endpoints: Iterable[Any], address: Address) -> None:
     for each in endpoints:
         if each.web_url:
             each.web_url = address(each.web_url)
+
+
+def locate_server(labels: MutableSequence[str], address: Address) -> None:
+    """The same for the labels of a server."""
+    labels[:] = [address(label) for label in labels]
 
 
 def _method_handle(name: str, method: api_pb2.MethodDefinition) -> api_pb2.FunctionHandleMetadata:

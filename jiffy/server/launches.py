@@ -67,6 +67,7 @@ class Launches:
             buckets=tuple([await self._bucket(mount) for mount in function.definition.cloud_bucket_mounts]),
             record=advice.record,
             capture=function.definition.is_builder_function,
+            terminates=function.definition.is_server,
         )
 
     async def layers(self, definition: api_pb2.Function) -> tuple[str, ...]:

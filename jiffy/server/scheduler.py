@@ -25,6 +25,7 @@ from jiffy.core.facts import Fact
 from jiffy.core.orders import Order
 from jiffy.core.placement import Need, Placement, Refusal
 from jiffy.core.pools import Container
+from jiffy.core.scheduler import STOP_GRACE
 from jiffy.core.scheduler import Scheduler as Core
 from jiffy.core.sizing import Wanted
 from jiffy.errors import JiffyError, NotFoundError, is_passing
@@ -33,6 +34,7 @@ from jiffy.jobs import Jobs
 from jiffy.server.bells import Bells
 from jiffy.server.known_functions import KnownFunction, read_function
 from jiffy.server.queues import Asking, Queues
+from jiffy.server.requests import Requests
 from jiffy.server.results import make_failure, make_result, make_terminated, make_timeout
 from jiffy.server.workforce import Connections
 from jiffy.store.calls import Claim, Input, Result
@@ -57,6 +59,7 @@ class Scheduler:
         self._bells = bells
         self._core = Core(fresh_task_id)
         self._queues = Queues(stores.calls)
+        self.requests = Requests(self)
         self._functions: dict[str, KnownFunction] = {}
         self._launching: dict[str, asyncio.Task[None]] = {}
         self._cancelled: defaultdict[str, list[str]] = defaultdict(list)
@@ -119,6 +122,11 @@ class Scheduler:
         pool = self._core.find_pool(function_id)
         return pool is not None and pool.is_full
 
+    def may_grow(self, function_id: str) -> bool:
+        """Whether more containers of a function are on their way, or may come."""
+        pool = self._core.find_pool(function_id)
+        return pool is None or pool.starting > 0 or pool.ready < pool.settings.limits.maximum
+
     def find_container(self, task_id: str) -> Container:
         if (container := self._core.find_container(task_id)) is None:
             raise NotFoundError(f"container {task_id} has ended")
@@ -126,6 +134,9 @@ class Scheduler:
 
     def peek_container(self, task_id: str) -> Container | None:
         return self._core.find_container(task_id)
+
+    def containers(self) -> list[Container]:
+        return list(self._core.containers())
 
     def containers_of(self, app_id: str) -> list[Container]:
         return self._core.containers_of(app_id)
@@ -171,6 +182,7 @@ class Scheduler:
         """A container could not import the program, or set it up: what waits for it fails with the same error."""
         container = self.find_container(task_id)
         self.tell(facts.ContainerBrokeDown(task_id))
+        self.requests.fail(container.function_id, result.exception)
         waiting = await self._stores.calls.pending(container.function_id)
         backoff = (await self.function(container.function_id)).backoff
         self._ring(await self._stores.calls.fail_pending([make_result(entry, result, backoff) for entry in waiting]))
@@ -262,7 +274,7 @@ class Scheduler:
                 case orders.Launch():
                     self._launching[order.task_id] = self._jobs.begin(self._launch(order))
                 case orders.Retire():
-                    self._queues.call_all(self.find_container(order.task_id).function_id)
+                    self._retire(self.find_container(order.task_id), order.reason)
                 case orders.Stop():
                     self._jobs.begin(self._stop(order))
                 case orders.CallContainers():
@@ -301,6 +313,7 @@ class Scheduler:
                 await self._explain(order)
 
     async def _fail_waiting(self, order: orders.FailWaiting) -> None:
+        self.requests.fail(order.function_id, order.failure.message)
         pending = await self._stores.calls.pending(order.function_id)
         backoff = (await self.function(order.function_id)).backoff
         failures = [make_failure(entry, order.failure, backoff) for entry in pending]
@@ -350,9 +363,24 @@ class Scheduler:
         if known is not None and pool is not None and pool.wish.layers != layers:
             self._define(known, layers)
 
+    def _retire(self, container: Container, reason: str) -> None:
+        """One that waits for inputs is told so when it asks."""
+        if self.requests.serves(container.task_id):
+            self.dismiss(container, reason)
+        else:
+            self._queues.call_all(container.function_id)
+
+    def dismiss(self, container: Container, reason: str) -> None:
+        """It ends in good order."""
+        self._connections.send(container.worker_id, StopContainer(container.task_id, reason, STOP_GRACE))
+
     async def _stop(self, order: orders.Stop) -> None:
+        """At once, but for one that answers requests and may finish these."""
         if (job := self._launching.get(order.task_id)) is not None:
             await asyncio.wait([job])
+        if order.grace_seconds and (function := self.peek_function(order.task_id)) is not None:
+            seconds = function.definition.http_config.exit_grace_period
+            await self.requests.drain(function.function_id, order.task_id, seconds)
         action = StopContainer(order.task_id, order.reason, order.grace_seconds)
         self._connections.send(order.worker_id, action)
 
@@ -370,7 +398,12 @@ class Scheduler:
             return
         oldest = 0.0 if counted.oldest_at is None else time.time() - counted.oldest_at
         later = None if counted.next_at is None else max(0.0, counted.next_at - time.time())
-        self.tell(facts.DemandCounted(order.function_id, counted.waiting, counted.running, oldest, later))
+        waiting, running, since = self.requests.demand(order.function_id)
+        self.tell(
+            facts.DemandCounted(
+                order.function_id, counted.waiting + waiting, counted.running + running, max(oldest, since), later
+            )
+        )
 
     async def _settle(self, order: orders.Settle) -> None:
         """Fail what must fail while the container still holds it, and let go of the rest."""
@@ -389,6 +422,8 @@ class Scheduler:
         self._connections.forget(order.worker_id, order.task_id)
         self._cancelled.pop(order.task_id, None)
         self._queues.forget(order.task_id)
+        if (container := self._core.find_unsettled(order.task_id)) is not None:
+            self.requests.forget(container.function_id, order.task_id)
         self._gave_output.discard(order.task_id)
         self._ring(settled.calls)
         for function_id, count in settled.requeued.items():

@@ -28,6 +28,7 @@ from jiffy.objects.mirror import Mirror
 from jiffy.objects.recovery import Marker
 from jiffy.periodic import keep_running, repeat
 from jiffy.server.additions import Additions
+from jiffy.server.app_servers import AppServers
 from jiffy.server.apps import Apps
 from jiffy.server.bases import Bases
 from jiffy.server.blobs import Blobs
@@ -39,6 +40,7 @@ from jiffy.server.call_records import CallRecords
 from jiffy.server.calls import Calls
 from jiffy.server.cancellations import Cancellations
 from jiffy.server.certificates import ensure_certificate
+from jiffy.server.channels import Channels
 from jiffy.server.collection import Collection
 from jiffy.server.containers import Containers
 from jiffy.server.definitions import Definitions
@@ -119,12 +121,15 @@ async def run_server(
         stack.push_async_callback(parts.pulls.close)
         stack.push_async_callback(parts.bridges.close_all)
         await parts.scheduler.restore()
+        stack.push_async_callback(parts.servers.close)
+        await parts.servers.restore()
         await standing.have_demand_told(stack, parts.scheduler)
         await _listen_http(stack, parts, listeners.http)
         stack.push_async_callback(parts.workers.close)
         await _listen_grpc(stack, parts, listeners)
         if options.gate:
             await parts.bridges.open_for_gate(data)
+        await keep_running(stack, parts.channels.accept_forever())
         await keep_running(stack, parts.apps.watch_forever())
         await keep_running(stack, parts.schedules.run_forever())
         await keep_running(stack, Retention(parts.stores, options.output_seconds).run_forever())
@@ -146,6 +151,8 @@ class _Parts:
     apps: Apps
     schedules: Schedules
     scheduler: Scheduler
+    servers: AppServers
+    channels: Channels
     builds: Builds
     packs: Packs
     bridges: Bridges
@@ -188,7 +195,9 @@ def _assemble(
     volumes = Volumes(stores, objects, files)
     mounts = VolumeMounts(stores, objects, volumes, derivations, scheduler)
     streams = Streams(stores, bells, blobs.read)
-    endpoints = Web(stores, WebCalls(stores, scheduler, streams, bells))
+    channels = Channels(data.container_socket("channel"), workers.send_now)
+    servers = AppServers(stores, scheduler, channels)
+    endpoints = Web(stores, WebCalls(stores, scheduler, streams, bells), servers)
     nouns: list[object] = [
         Environments(stores.environments),
         Dicts(stores),
@@ -206,6 +215,7 @@ def _assemble(
         mounts,
         Cancellations(stores, scheduler, bells),
         Containers(stores, scheduler, bells),
+        servers,
         Images(stores, definitions, builds, bells),
         ImageNames(stores),
         LogQueries(stores, bells),
@@ -253,6 +263,8 @@ def _assemble(
         apps,
         schedules,
         scheduler,
+        servers,
+        channels,
         builds,
         packs,
         bridges,

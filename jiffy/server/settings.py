@@ -17,6 +17,7 @@ DEFAULT_SCALEDOWN_WINDOW: Final = 60.0
 DEFAULT_MAXIMUM: Final = 100
 DEFAULT_CPU_MILLIS: Final = 125
 DEFAULT_MEMORY_BYTES: Final = 128 * 2**20
+_NO_LIMIT: Final = 1_000_000
 _FALLBACKS: Final = "jiffy_gpus"
 
 
@@ -51,10 +52,7 @@ def read_settings(definition: Any) -> Settings:
         limits=Limits(
             minimum=scaler.min_containers or definition.warm_pool_size,
             maximum=scaler.max_containers or definition.concurrency_limit or DEFAULT_MAXIMUM,
-            slots=definition.target_concurrent_inputs
-            or definition.max_concurrent_inputs
-            or definition.batch_max_size
-            or 1,
+            slots=_slots(definition),
             buffer=scaler.buffer_containers,
         ),
         need=Need(
@@ -70,4 +68,15 @@ def read_settings(definition: Any) -> Settings:
         startup_timeout=float(definition.startup_timeout_secs or timeout),
         memory_limit_bytes=resources.memory_mb_max * 2**20,
         cpu_limit_millis=resources.milli_cpu_max,
+        beats=not definition.is_server,
     )
+
+
+def _slots(definition: Any) -> int:
+    """Inputs that a container should have at once. A server without a target has as many as it may."""
+    if not definition.is_server:
+        return definition.target_concurrent_inputs or definition.max_concurrent_inputs or definition.batch_max_size or 1
+    scaler = definition.autoscaler_settings
+    if scaler.HasField("target_concurrency_float"):
+        return max(1, int(scaler.target_concurrency_float)) if scaler.target_concurrency_float else _NO_LIMIT
+    return scaler.target_concurrency or definition.max_concurrent_inputs or _NO_LIMIT

@@ -17,6 +17,8 @@ from aiohttp import WSMsgType, web
 from modal_proto import api_pb2
 
 from jiffy.errors import NotFoundError, UnauthenticatedError
+from jiffy.server.app_servers import AppServers
+from jiffy.server.proxying import HOP_BY_HOP, is_gone, is_socket
 from jiffy.server.web_calls import Failure, WebCalls, WebExchange
 from jiffy.store.endpoints import Endpoint
 from jiffy.store.stores import Stores
@@ -27,7 +29,6 @@ _OWN_NAME: Final = ".localhost"
 _PATH: Final = "/web/"
 _UNKNOWN_SECONDS: Final = 5.0
 _MOST_UNKNOWN: Final = 1000
-_HOP_BY_HOP: Final = frozenset(("connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"))
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -43,9 +44,10 @@ class _Asked:
 
 
 class Web:
-    def __init__(self, stores: Stores, calls: WebCalls) -> None:
+    def __init__(self, stores: Stores, calls: WebCalls, servers: AppServers) -> None:
         self._stores = stores
         self._calls = calls
+        self._servers = servers
         self._unknown: dict[str, float] = {}
 
     @web.middleware
@@ -81,10 +83,12 @@ class Web:
             )
 
     async def _answer(self, request: web.Request, endpoint: Endpoint, asked: _Asked) -> web.StreamResponse:
-        is_socket = request.headers.get("Upgrade", "").lower() == "websocket"
-        scope = _scope(request, asked.root, asked.path, is_socket=is_socket)
+        if (server := await self._servers.find(endpoint.function_id)) is not None:
+            return await self._servers.answer(request, server, asked.root, asked.path)
+        by_socket = is_socket(request)
+        scope = _scope(request, asked.root, asked.path, is_socket=by_socket)
         async with self._calls.open(endpoint, scope) as exchange:
-            return await (_serve_socket if is_socket else _serve_request)(request, exchange)
+            return await (_serve_socket if by_socket else _serve_request)(request, exchange)
 
 
 def _read(request: web.Request) -> _Asked | None:
@@ -127,7 +131,7 @@ async def _serve_request(request: web.Request, exchange: WebExchange) -> web.Str
     response: web.StreamResponse | None = None
     try:
         async for message in exchange.receive():
-            if _is_gone(request):
+            if is_gone(request):
                 await exchange.send(api_pb2.Asgi(http_disconnect=api_pb2.Asgi.HttpDisconnect()))
                 break
             if message is None:
@@ -169,7 +173,7 @@ def _begin(start: api_pb2.Asgi.HttpResponseStart) -> web.StreamResponse:
     response = web.StreamResponse(status=start.status)
     response.headers.clear()
     for name, value in _pairs(start.headers):
-        if name.lower() not in _HOP_BY_HOP:
+        if name.lower() not in HOP_BY_HOP:
             response.headers.add(name, value)
     return response
 
@@ -187,17 +191,13 @@ def _fail(response: web.StreamResponse | None, failure: Failure) -> web.StreamRe
     raise ConnectionResetError(failure.message)
 
 
-def _is_gone(request: web.Request) -> bool:
-    return request.transport is None or request.transport.is_closing()
-
-
 async def _serve_socket(request: web.Request, exchange: WebExchange) -> web.StreamResponse:
     await exchange.send(api_pb2.Asgi(websocket_connect=api_pb2.Asgi.WebsocketConnect()))
     socket: web.WebSocketResponse | None = None
     listening: asyncio.Future[None] | None = None
     try:
         async for message in exchange.receive():
-            if _is_gone(request):
+            if is_gone(request):
                 break
             if message is None:
                 continue

@@ -16,11 +16,11 @@ from typing import Any, Final, Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from jiffy.core.actions import Action, LaunchContainer, StopContainer
+from jiffy.core.actions import Action, LaunchContainer, OpenChannel, StopContainer
 from jiffy.core.events import PROTOCOL, Event, VolumeAnswered, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe, read_event
 from jiffy.core.placement import Room
-from jiffy.errors import ConflictError, InvalidError, JiffyError
+from jiffy.errors import ConflictError, InvalidError, JiffyError, UnavailableError
 from jiffy.jobs import Jobs
 from jiffy.version import VERSION
 
@@ -91,6 +91,13 @@ class Workers:
         if isinstance(action, StopContainer):
             orders[:] = [order for order in orders if isinstance(order, LaunchContainer)]
         orders.append(action)
+        worker.outbox.put_nowait(_envelope(action))
+
+    def send_now(self, worker_id: str, action: OpenChannel) -> None:
+        """Tell a worker what is of use at once or not at all; UnavailableError when it is not connected."""
+        worker = self._workers.get(worker_id)
+        if worker is None or worker.socket is None:
+            raise UnavailableError(f"worker {worker_id} is not connected")
         worker.outbox.put_nowait(_envelope(action))
 
     def forget(self, worker_id: str, task_id: str) -> None:

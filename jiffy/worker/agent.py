@@ -16,7 +16,7 @@ from typing import Final
 
 from jiffy import failpoints
 from jiffy.addresses import read_address
-from jiffy.core.actions import Action, CommitVolume, LaunchContainer, ReloadVolume, StopContainer
+from jiffy.core.actions import Action, CommitVolume, LaunchContainer, OpenChannel, ReloadVolume, StopContainer
 from jiffy.core.events import PROTOCOL, Listeners, WorkerConnected, WorkerReported
 from jiffy.datadir import DataDirectory, read_token
 from jiffy.errors import JiffyError
@@ -25,8 +25,11 @@ from jiffy.locks import hold_lock
 from jiffy.objects.eviction import NO_LIMITS, Limits
 from jiffy.runtime import cgroups
 from jiffy.runtime.capacity import Capacity
+from jiffy.tunnels import BUFFER_BYTES, Stream
+from jiffy.unix_sockets import connect_to
 from jiffy.version import VERSION
 from jiffy.worker.caches import BUILD_CACHE_BYTES
+from jiffy.worker.channels import Channels
 from jiffy.worker.connection import Connection, local_server
 from jiffy.worker.container import Container
 from jiffy.worker.gpus import NO_GPUS, Inventory
@@ -78,6 +81,7 @@ class Agent:
         self._meter = Meter()
         self._connection = Connection(self._find_server, self._hello, self._report, self._obey)
         self._host: Host | None = None
+        self._channels: Channels | None = None
 
     async def run(self) -> None:
         """From taking the lock until SIGTERM, SIGINT, or too long without a server. Raises what the server says when it
@@ -105,6 +109,8 @@ class Agent:
         if self._options.servers:
             grpc, http = self._host.listeners
             await relay.open({"grpc": grpc, "http": http})
+        dial = partial(relay.dial, "channel") if self._options.servers else self._dial_local_server
+        self._channels = Channels(self._host.network, dial)
         connection = asyncio.ensure_future(self._connection.run())
         watcher = asyncio.ensure_future(self._watch_server())
         await self._ended.wait()
@@ -114,6 +120,7 @@ class Agent:
         await self._connection.leave()
         connection.cancel()
         await asyncio.gather(connection, watcher, return_exceptions=True)
+        await self._channels.close()
         await relay.close()
 
     def _leave(self) -> None:
@@ -134,6 +141,10 @@ class Agent:
             self._server = next(self._servers)
             return self._server, self._read_token()
         return local_server(self._data.address, self._token_file)
+
+    async def _dial_local_server(self, address: str) -> Stream:
+        connection = await connect_to(self._data.container_socket("channel"))
+        return await asyncio.open_unix_connection(sock=connection, limit=BUFFER_BYTES)
 
     def _hello(self) -> WorkerConnected:
         assert self._host is not None
@@ -174,6 +185,8 @@ class Agent:
                 self._launch(action)
             case StopContainer() if action.task_id in self._containers:
                 self._containers[action.task_id].stop(action)
+            case OpenChannel() if action.task_id in self._containers and self._channels is not None:
+                self._channels.open(action, self._containers[action.task_id].address)
             case CommitVolume() | ReloadVolume() if action.task_id in self._containers:
                 self._containers[action.task_id].obey(action)
 

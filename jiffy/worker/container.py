@@ -97,13 +97,13 @@ class Container:
             self._volumes.obey(order)
 
     def stop(self, order: StopContainer) -> None:
-        """SIGINT, then SIGKILL after the grace. A repeated order only shortens it."""
+        """SIGINT or SIGTERM, then SIGKILL after the grace. A repeated order only shortens it."""
         first = self._stop is None
         self._stop = order
         if self._process is None:
             return
         if order.grace_seconds > 0 and first:
-            self._process.signal(signal.SIGINT)
+            self._process.signal(signal.SIGTERM if self._order.terminates else signal.SIGINT)
         if self._killer is not None:
             self._killer.cancel()
         loop = asyncio.get_running_loop()
@@ -147,7 +147,7 @@ class Container:
         phases.end("runtime")
         for pipe in self._pipes:
             pipe.close_writer()
-        self._host.report(ContainerStarted(self.task_id, self._address, time.time(), phases.seconds))
+        self._host.report(ContainerStarted(self.task_id, self.address, time.time(), phases.seconds))
         if self._stop is not None:
             stop, self._stop = self._stop, None
             self.stop(stop)
@@ -184,7 +184,8 @@ class Container:
             self._host.report(StartRecorded(self.task_id, objects))
 
     @property
-    def _address(self) -> str:
+    def address(self) -> str:
+        """On the bridge."""
         return "127.0.0.1" if self._interface is None else self._interface.address
 
     def _spec(self, root: Root, caches: Sequence[BindMount]) -> ContainerSpec:
@@ -192,7 +193,7 @@ class Container:
         hostname = order.task_id[-12:].lower()
         files = {
             "/etc/resolv.conf": resolver_file().encode(),
-            "/etc/hosts": hosts_file(hostname, self._address).encode(),
+            "/etc/hosts": hosts_file(hostname, self.address).encode(),
             "/etc/hostname": f"{hostname}\n".encode(),
             **order.files,
         }

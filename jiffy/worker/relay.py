@@ -36,14 +36,17 @@ class Relay:
     async def close(self) -> None:
         await self._server.close()
 
+    async def dial(self, service: Service, address: str) -> Stream:
+        """To the server, for the container with an address."""
+        gate = await persist(lambda: dial(self._gate()))
+        gate[1].write(Preface(self._token(), self._worker_id, address, service, self._http_port).encode())
+        return gate
+
     async def _carry(self, service: Service, container: Stream) -> None:
         try:
-            gate = await persist(lambda: dial(self._gate()))
+            server = await self.dial(service, container[1].get_extra_info("peername")[0])
         except (JiffyError, OSError) as error:
             logger.error("a container does not reach the server: %s", error)
             await close(container[1])
             return
-        address = container[1].get_extra_info("peername")[0]
-        preface = Preface(self._token(), self._worker_id, address, service, self._http_port)
-        gate[1].write(preface.encode())
-        await carry(container, gate)
+        await carry(container, server)

@@ -15,8 +15,9 @@ from aiohttp.test_utils import TestServer
 from jiffy.addresses import Address, pinned, read_address
 from jiffy.datadir import DataDirectory
 from jiffy.server.certificates import ensure_certificate, server_context
-from jiffy.server.container_sockets import listen_for_gate, read_name
+from jiffy.server.container_sockets import read_name
 from jiffy.server.gate import Gate
+from jiffy.unix_sockets import listen_at
 
 TOKEN = "wk-1:secret"
 
@@ -37,7 +38,7 @@ class GateUnderTest:
             await writer.drain()
             writer.close()
 
-        return await asyncio.start_unix_server(answer, sock=listen_for_gate(self.data, "grpc"))
+        return await asyncio.start_unix_server(answer, sock=listen_at(self.data.container_socket("grpc")))
 
 
 @asynccontextmanager

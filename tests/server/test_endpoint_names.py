@@ -21,24 +21,24 @@ def config(**fields: object) -> api_pb2.WebhookConfig:
 
 
 def test_a_label_is_of_the_app_and_the_function() -> None:
-    assert make_label(config(), "list_items", app()) == "my-shop-list-items"
-    assert make_label(config(requested_suffix="Shop"), "list_items", app()) == "shop"
-    assert make_label(config(), "f", app(environment="staging")) == "staging-my-shop-f"
+    assert make_label("", "list_items", app()) == "my-shop-list-items"
+    assert make_label("Shop", "list_items", app()) == "shop"
+    assert make_label("", "f", app(environment="staging")) == "staging-my-shop-f"
 
 
 def test_what_is_not_deployed_has_a_label_of_its_own() -> None:
-    assert make_label(config(), "f", app(state=api_pb2.APP_STATE_EPHEMERAL)) == "my-shop-f-dev"
+    assert make_label("", "f", app(state=api_pb2.APP_STATE_EPHEMERAL)) == "my-shop-f-dev"
 
 
 def test_a_long_label_is_cut_and_stays_one_of_its_own() -> None:
-    first, second = (make_label(config(), "x" * 90 + end, app()) for end in "ab")
+    first, second = (make_label("", "x" * 90 + end, app()) for end in "ab")
     assert len(first) == len(second) == 63
     assert first != second
 
 
 def test_a_name_of_no_letters_is_refused() -> None:
     with pytest.raises(InvalidError, match="no name for a web endpoint"):
-        make_label(config(requested_suffix="???"), "f", app())
+        make_label("???", "f", app())
 
 
 def test_methods_of_a_class_and_domains_have_endpoints_each() -> None:
