@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -32,6 +33,21 @@ def make_base(server: ServerUnderTest, folder: Path) -> None:
     """Have a server make its base image, if it has not: any program makes it do so."""
     if not _made(server.data.database):
         assert server.run(write_program(folder, _PROGRAM, "warm.py")).code == 0
+
+
+def share_base(server: ServerUnderTest, folder: Path, run: Path) -> None:
+    """Start a server with the base image that the first process of a divided run has made; the first one makes it. `run` is
+    a folder that these processes share."""
+    maker = run / "maker"
+    with (run / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if maker.exists():
+            share_images(ServerUnderTest(Path(maker.read_text()), folder), server)
+            server.start()
+        else:
+            server.start()
+            make_base(server, folder)
+            maker.write_text(str(server.data.root))
 
 
 def find_base_image(server: ServerUnderTest) -> str:
@@ -66,6 +82,8 @@ def _link(source: str, target: str) -> None:
     """Objects never change, so both may have the same file; on another disk it is a copy."""
     try:
         os.link(source, target)
+    except FileExistsError:
+        pass
     except OSError:
         shutil.copy(source, target)
 

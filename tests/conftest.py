@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jiffy.runtime.kernel import filesystem_of
-from tests.bases import find_base_image, make_base, share_images
+from tests.bases import find_base_image, make_base, share_base, share_images
 from tests.hosts import GATEWAY, Hosts, open_hosts
 from tests.inventory import Inventory, await_nothing_about, await_nothing_new, take_inventory
 from tests.oci import LayoutWriter
@@ -20,8 +21,20 @@ from tests.servers import JIFFY, ServerUnderTest, free_port, write_program
 pytest_plugins = ["tests.buckets", "tests.postgres", "tests.companies"]
 
 
+_RUN = "JIFFY_TEST_RUN"
+"""The folder that the processes share among which tests are divided."""
+
 _HOST_BEFORE = pytest.StashKey[Inventory]()
 _LEFT_BEHIND = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """What is started in the background by a shell ignores SIGINT, and so would the clients that tests interrupt."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if not hasattr(config, "workerinput"):
+        folder = tempfile.mkdtemp(prefix="jiffy-test-run-")
+        os.environ[_RUN] = folder
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -80,7 +93,7 @@ def server(disk_folder: Path) -> Iterator[ServerUnderTest]:
     home = disk_folder / "home"
     home.mkdir()
     running = ServerUnderTest(disk_folder / "shared", home)
-    running.start()
+    share_base(running, home, Path(os.environ[_RUN]))
     yield running
     running.stop()
     assert await_nothing_about(running.data.instance, str(disk_folder)) == []

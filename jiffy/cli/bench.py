@@ -101,6 +101,13 @@ def web(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None)
     _run(("web",), data, 1 if smoke else samples, as_json, save, needs_root=False)
 
 
+@bench.command()
+@_measure_options
+def idle(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:
+    """A server and a worker that do nothing. Needs root, to see the worker's memory."""
+    _run(("idle",), data, 1 if smoke else samples, as_json, save)
+
+
 @bench.command("import")
 @_measure_options
 def import_images(data: Path, samples: int, smoke: bool, as_json: bool, save: Path | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import psycopg
 
+from tests.bases import share_images_with
 from tests.conftest import ProgramFolder
 from tests.postgres import PostgresUnderTest
 from tests.servers import ServerUnderTest
@@ -29,9 +30,10 @@ SQUARES = """
 
 
 def test_programs_run_on_a_database_and_lose_nothing_when_it_and_the_server_are_killed(
-    unstarted_server: ServerUnderTest, postgres: PostgresUnderTest, program: ProgramFolder
+    server: ServerUnderTest, unstarted_server: ServerUnderTest, postgres: PostgresUnderTest, program: ProgramFolder
 ) -> None:
     url = postgres.create_database()
+    share_images_with(server, unstarted_server.data.objects, url)
     unstarted_server.start(JIFFY_STORE=url)
     outcome = unstarted_server.run(program(SQUARES), "--count", "40")
     assert outcome.code == 0, outcome.output
