@@ -22,7 +22,6 @@ from jiffy.cli.running import RunningServer, data_option, find_server
 from jiffy.cli.supervision import await_end_of_predecessor, keep_gate, keep_server, keep_worker, stop_worker
 from jiffy.datadir import DataDirectory
 from jiffy.errors import ConflictError, InvalidError, UnavailableError
-from jiffy.fleet.settings import read_fleet
 from jiffy.locks import hold_lock, lock_holder
 from jiffy.objects.cloud import CloudObjects
 from jiffy.runtime.kernel import require_kernel
@@ -77,6 +76,8 @@ def serve(
 
 
 def _require_fleet(options: ServerOptions) -> None:
+    from jiffy.fleet.settings import read_fleet  # only who has one loads what reads it
+
     if not options.gate:
         raise InvalidError("--fleet needs a --gate", why="machines join there", hint="such as --gate 10.0.0.5:9902")
     read_fleet(Path(options.fleet))
