@@ -145,6 +145,11 @@ class DataDirectory:
         return self.root / "worker.lock"
 
     @property
+    def workers(self) -> Path:
+        """Ids of the workers that ran here, the last one first: JSON."""
+        return self.root / "workers.json"
+
+    @property
     def address(self) -> Path:
         """Where the running server listens: JSON, removed when it stops."""
         return self.root / "server.json"

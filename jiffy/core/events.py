@@ -35,7 +35,8 @@ class Listeners:
 class WorkerConnected:
     """First message of a connection. `worker_id` is fresh per process. `containers` still run. `protocol` and `version`
     are those of its jiffy. `http_port` is where its containers reach the server by HTTP. `listeners` is None where the
-    worker carries the connections of its containers to the server itself. One that is `leaving` takes no more."""
+    worker carries the connections of its containers to the server itself. One that is `leaving` takes no more. Those that it
+    `succeeds` are dead."""
 
     worker_id: str
     containers: tuple[str, ...]
@@ -49,6 +50,7 @@ class WorkerConnected:
     leaving: bool = False
     gpus: int = 0
     gpu_type: str = ""
+    succeeds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

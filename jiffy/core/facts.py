@@ -74,10 +74,11 @@ class InputsEnded:
 
 @dataclass(frozen=True, slots=True)
 class WorkerJoined:
-    """A worker connected, with containers that still run there."""
+    """A worker connected, with containers that still run there. Those that it `succeeds` are dead."""
 
     room: Room
     containers: tuple[str, ...]
+    succeeds: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -457,6 +457,9 @@ class Scheduler:
         """Containers that the worker does not know are lost, those that are not known here are stopped, and so are those
         that were to end already: the order may not have reached it."""
         room, known = fact.room, set(fact.containers)
+        for worker_id in fact.succeeds:
+            if worker_id in self._workers:
+                self._fence(worker_id)
         self._extend_lease(room.worker_id, LEASE_SECONDS)
         self._use(room)
         for container in self._containers_on(room.worker_id):

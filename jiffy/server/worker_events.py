@@ -64,7 +64,7 @@ class WorkerEvents:
         except JiffyError as error:
             logger.error("containers of worker %s cannot reach the server: %s", event.worker_id, error)
         known = tuple(task_id for task_id in event.containers if not self._steps.knows(task_id))
-        self._scheduler.tell(facts.WorkerJoined(room, known))
+        self._scheduler.tell(facts.WorkerJoined(room, known, event.succeeds))
 
     def worker_reported(self, report: WorkerReported, room: Room) -> None:
         self._scheduler.tell(facts.WorkerWasHeard(room, report.usage))

@@ -34,6 +34,7 @@ from jiffy.worker.connection import Connection, local_server
 from jiffy.worker.container import Container
 from jiffy.worker.gpus import NO_GPUS, Inventory
 from jiffy.worker.host import HTTP_PORT, Host, Origin, open_host
+from jiffy.worker.lineage import succeed
 from jiffy.worker.meter import Meter
 from jiffy.worker.relay import Relay
 
@@ -73,6 +74,7 @@ class Agent:
         self._worker_id = random_id("wo")
         self._servers = itertools.cycle(options.servers)
         self._server = ""
+        self._predecessors: tuple[str, ...] = ()
         self._containers: dict[str, Container] = {}
         self._jobs: dict[str, asyncio.Task[None]] = {}
         self._leaving = False
@@ -91,6 +93,7 @@ class Agent:
         options, outbox = self._options, self._connection.outbox
         origin = self._origin() if options.servers else None
         with hold_lock(self._data.worker_lock, "worker"):
+            self._predecessors = succeed(self._data.workers, self._worker_id)
             async with open_host(
                 self._data, origin, outbox.put, outbox.is_full, options.build_cache, options.capacity, options.gpus
             ) as self._host:
@@ -162,6 +165,7 @@ class Agent:
             leaving=self._leaving,
             gpus=len(self._options.gpus.devices),
             gpu_type=self._options.gpus.type,
+            succeeds=self._predecessors,
         )
 
     def _report(self) -> WorkerReported:

@@ -382,6 +382,18 @@ def test_a_worker_that_leaves_and_reconnects_may_still_finish(table: Table) -> N
     assert kinds(table.tell(facts.WorkerJoined(room, ("ta-1",))), orders.Stop) == []
 
 
+def test_a_worker_that_takes_anothers_place_says_that_it_is_dead(table: Table) -> None:
+    table.arrive(1)
+    table.tell(facts.ContainerStarted("ta-1"))
+    table.begin_work("ta-1")
+    table.tell(facts.WorkerDisconnected("wo-1", False))
+    room = Room("wo-2", 4000, 4 * GIBIBYTE)
+    told = table.tell(facts.WorkerJoined(room, (), ("wo-1", "wo-unheard-of")))
+    assert orders.Fence("wo-1") in told
+    assert [order.task_id for order in kinds(told, orders.Settle)] == ["ta-1"]
+    assert kinds(table.tell(facts.WorkerJoined(room, (), ("wo-1",))), orders.Fence) == []
+
+
 def test_a_queue_that_is_longer_than_was_counted_is_counted_again_before_it_is_given_up(table: Table) -> None:
     """Two were counted, and two taken since: others may wait still."""
     table.define("fu-2", memory=3.0, maximum=2)

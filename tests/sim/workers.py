@@ -42,11 +42,14 @@ class SimWorker:
         self.place = place
         self.is_paused = False
         self.is_dead = False
+        self.worker_id = ""
+        self.succeeds: tuple[str, ...] = ()
         self._run: asyncio.Task[None] | None = None
         self._begin()
 
     def _begin(self) -> None:
         self.is_dead = False
+        self.succeeds = (self.worker_id, *self.succeeds)[:2] if self.worker_id else ()
         self.worker_id = random_id("wo")
         self.connection = Connection(_find_nothing, self._hello, self._report, self._obey)
         self.containers: dict[str, SimContainer] = {}
@@ -107,7 +110,7 @@ class SimWorker:
 
     def _hello(self) -> WorkerConnected:
         known = tuple(sorted(self.connection.outbox.ended().union(self.containers)))
-        return WorkerConnected(self.worker_id, known, CPU_MILLIS, MEMORY_BYTES, 1, PROTOCOL)
+        return WorkerConnected(self.worker_id, known, CPU_MILLIS, MEMORY_BYTES, 1, PROTOCOL, succeeds=self.succeeds)
 
     def _report(self) -> WorkerReported:
         return WorkerReported(self.worker_id, 0.0, MEMORY_BYTES, len(self.containers))
