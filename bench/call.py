@@ -97,21 +97,22 @@ def run(data: DataDirectory, samples: int) -> Report:
         program.write_text(_PROGRAM)
         bench = _Bench(data, server, program)
         bench.measure("cold", 1)
-        floor: list[list[float]] = []
+        alone: list[dict[str, Any]] = []
         warm: list[_Measured] = []
         for _ in range(rounds):
-            floor.append(ask_module("bench.floor", calls))
+            alone.append(ask_module("bench.floor", calls))
             warm.append(bench.measure("calls", calls))
         cold = [bench.measure("cold", 1).times[0] for _ in range(rounds)]
         maps = {name: bench.measure(name, inputs) for name in ("one", "four", "together")}
         spawn = bench.measure("spawn", inputs)
+    floor = [each["calls"] for each in alone]
     peers = {name: ask_module("bench.peers", name, calls, inputs) for name in PEERS if _is_installed(name)}
     return Report(
         [
             *_call_figures(warm, floor, cold),
             *_map_figures(maps, spawn, inputs, _at_median(floor, 0.5)),
             *_peer_figures(peers, inputs, warm),
-            *_processor_figures(warm, maps),
+            *_processor_figures(warm, maps, [each["server"] for each in alone]),
         ],
         [Split("a warm call", "ms", _split(warm, floor))],
     )
@@ -160,8 +161,10 @@ def _peer_figures(peers: dict[str, Any], inputs: int, warm: list[_Measured]) -> 
     return figures
 
 
-def _processor_figures(warm: list[_Measured], maps: dict[str, _Measured]) -> list[Figure]:
+def _processor_figures(warm: list[_Measured], maps: dict[str, _Measured], memory: list[float]) -> list[Figure]:
+    """Beside the limit; and what a server takes that answers from memory, with the same transport."""
     used = {"warm call": [each.server for each in warm]}
+    used["call at a server that answers from memory"] = memory
     used.update({f"input of a map, {name}": [each.server] for name, each in maps.items()})
     return [
         Figure(f"server's processor, {name}", "ms", times, "the limit", [_CPU_LIMIT], 1.0)

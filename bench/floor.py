@@ -1,7 +1,7 @@
 """The floor of a call: what the client and the entrypoint in the container take by themselves. Both are as in a container
 that has started, but their server answers from memory and records nothing.
 
-    python -m bench.floor CALLS    prints milliseconds of each call, as JSON
+    python -m bench.floor CALLS    prints milliseconds of each call, and of processor that the server took for one, as JSON
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final
@@ -38,7 +39,7 @@ def one(number: int = 0) -> int:
 
 if __name__ == "__main__":
     function = modal.Function.from_id("fu-1")
-    for _ in range(20):
+    for _ in range(WARM):
         function.remote()
     times = []
     for _ in range(int(sys.argv[1])):
@@ -47,6 +48,7 @@ if __name__ == "__main__":
         times.append((time.perf_counter() - started) * 1000)
     print(json.dumps(times))
 """
+_WARM: Final = 20
 _FORMATS: Final = (api_pb2.DATA_FORMAT_PICKLE, api_pb2.DATA_FORMAT_CBOR)
 _PATHS: Final = {method.path: method for method in METHODS}
 
@@ -151,10 +153,10 @@ def _arguments() -> api_pb2.ContainerArguments:
     )
 
 
-async def measure(calls: int, folder: Path) -> list[float]:
-    """Milliseconds of warm calls, one after the other."""
+async def measure(calls: int, folder: Path) -> dict[str, Any]:
+    """Milliseconds of warm calls, one after the other, and of processor that this process takes for one."""
     program = folder / "floor_program.py"
-    program.write_text(_PROGRAM)
+    program.write_text(_PROGRAM.replace("WARM", str(_WARM)))
     arguments = folder / "arguments"
     arguments.write_bytes(_arguments().SerializeToString())
     listener = socket.create_server(("127.0.0.1", 0))
@@ -169,14 +171,14 @@ async def measure(calls: int, folder: Path) -> list[float]:
     client = await asyncio.create_subprocess_exec(
         *(sys.executable, str(program), str(calls)), env={**shared, **token}, stdout=subprocess.PIPE
     )
+    used = time.process_time()
     try:
         output, _ = await client.communicate()
     finally:
         container.kill()
         await container.wait()
         await server.close()
-    times: list[float] = json.loads(output)
-    return times
+    return {"calls": json.loads(output), "server": (time.process_time() - used) * 1000 / (calls + _WARM)}
 
 
 def main() -> None:

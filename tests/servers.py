@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
+import random
 import signal
 import socket
 import sqlite3
@@ -24,14 +26,19 @@ from jiffy.locks import lock_holder
 
 JIFFY = (sys.executable, "-m", "jiffy")
 
+_FIRST_PORT = random.randrange(10_000, 32_000, 2)
+_PORTS = itertools.cycle((*range(_FIRST_PORT, 32_000, 2), *range(10_000, _FIRST_PORT, 2)))
+"""Below those that the kernel gives to connections: one of these could be taken before the server is there. Processes that
+run beside each other begin at different places."""
+
 
 def free_port() -> int:
-    """A port whose next one is free too."""
+    """A port whose next one is free too, and which was not given lately."""
     while True:
+        port = next(_PORTS)
         with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
             try:
+                first.bind(("127.0.0.1", port))
                 second.bind(("127.0.0.1", port + 1))
             except OSError:
                 continue
