@@ -35,7 +35,7 @@ run beside each other begin at different places."""
 def free_port() -> int:
     """A port whose next one is free too, and which was not given lately."""
     while True:
-        port = next(_PORTS)
+        port: int = next(_PORTS)
         with socket.socket() as first, socket.socket() as second:
             try:
                 first.bind(("127.0.0.1", port))

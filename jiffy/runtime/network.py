@@ -43,6 +43,9 @@ _CONNECT_SECONDS: Final = 3.0
 _ETHERNET: Final = "eth0"
 _LOOPBACK: Final = 1
 _MARK: Final = "forwarding_was_off"
+_BRIDGE_ADDRESS: Final = "02:6a:69:66:66:79"
+"""A bridge without one of its own has the lowest of its ports', another one whenever that port goes: containers then speak to
+an address that nobody has, for seconds."""
 
 _ROUTER_RULES: Final = """
 table ip jiffy {
@@ -142,7 +145,7 @@ class ContainerNetwork:
                 f"addr add {router}/30 dev uplink",
                 "link set uplink up",
                 f"route add default via {host}",
-                "link add bridge type bridge forward_delay 0 stp_state 0",
+                f"link add bridge address {_BRIDGE_ADDRESS} type bridge forward_delay 0 stp_state 0",
                 f"addr add {GATEWAY}/{_CONTAINERS.prefixlen} dev bridge",
                 "link set bridge up",
             ]

@@ -83,7 +83,9 @@ class AppServers:
         url = URL(f"http://{request.host}{path}" + (f"?{query}" if query else ""), encoded=True)
         try:
             async with self._scheduler.requests.admitted(function) as task_id:
-                return await self._pass_on(request, self._sessions[task_id], url, headers)
+                if (sessions := self._sessions.get(task_id)) is None:
+                    raise UnavailableError(f"container {task_id} has ended")
+                return await self._pass_on(request, sessions, url, headers)
         except ExhaustedError as error:
             return web.Response(status=429, text=f"{error}\n", headers={"Retry-After": "1"})
         except aiohttp.ClientError as error:

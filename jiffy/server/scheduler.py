@@ -106,6 +106,7 @@ class Scheduler:
         """Have the containers that there are finish what they run, and new ones take what comes."""
         for each in self._family(function_id):
             self.tell(facts.FunctionRolledOver(each))
+            self._see_off(self._core.containers())
 
     def _family(self, function_id: str) -> list[str]:
         """A function and its variants, as far as they are in use."""
@@ -232,6 +233,8 @@ class Scheduler:
         """What it runs goes to others; with `graceful` it finishes that first."""
         fact = facts.ContainerSpared if graceful else facts.ContainerUnwanted
         self.tell(fact(task_id, reason))
+        if (container := self._core.find_container(task_id)) is not None:
+            self._see_off([container])
 
     def take_cancelled(self, task_id: str) -> list[str]:
         """Inputs that a container should give up, each told once."""
@@ -370,6 +373,18 @@ class Scheduler:
         else:
             self._queues.call_all(container.function_id)
 
+    def _see_off(self, containers: Iterable[Container]) -> None:
+        """Those that answer requests may finish these, if it does not take too long."""
+        for container in containers:
+            if container.stopping and container.running and self.requests.serves(container.task_id):
+                self._jobs.begin(self._await_last_request(container))
+
+    async def _await_last_request(self, container: Container) -> None:
+        function = await self.function(container.function_id)
+        seconds = function.definition.http_config.exit_grace_period
+        await self.requests.drain(container.function_id, container.task_id, seconds)
+        self.dismiss(container, "its time to finish is over")
+
     def dismiss(self, container: Container, reason: str) -> None:
         """It ends in good order."""
         self._connections.send(container.worker_id, StopContainer(container.task_id, reason, STOP_GRACE))
@@ -379,8 +394,9 @@ class Scheduler:
         if (job := self._launching.get(order.task_id)) is not None:
             await asyncio.wait([job])
         if order.grace_seconds and (function := self.peek_function(order.task_id)) is not None:
-            seconds = function.definition.http_config.exit_grace_period
-            await self.requests.drain(function.function_id, order.task_id, seconds)
+            await self.requests.drain(
+                function.function_id, order.task_id, function.definition.http_config.exit_grace_period
+            )
         action = StopContainer(order.task_id, order.reason, order.grace_seconds)
         self._connections.send(order.worker_id, action)
 

@@ -245,6 +245,18 @@ def test_requests_that_run_when_a_container_is_stopped_are_answered(served: Serv
         time.sleep(0.3)
 
 
+def test_a_new_version_answers_while_an_earlier_one_finishes(served: ServerUnderTest, program: ProgramFolder) -> None:
+    _, text = ask(served, local("served-open"))
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(ask, served, local("served-open"), "/slow?seconds=4")
+        time.sleep(0.5)
+        served.modal("deploy", str(program(written("served").replace("ends its", "ends the"), "served.py")))
+        _, other = ask(served, local("served-open"))
+        assert not running.done()
+        assert json.loads(other)["at"] != json.loads(text)["at"]
+        assert running.result() == (200, json.loads(text)["at"])
+
+
 def test_a_server_goes_on_after_a_restart_of_jiffys(served: ServerUnderTest) -> None:
     _, before = ask(served, local("served-open"))
     process = served.serving_pid

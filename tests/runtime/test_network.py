@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import subprocess
 import sys
@@ -51,6 +52,28 @@ async def test_containers_reach_a_listener_at_the_gateway(network: ContainerNetw
         connection.close()
     assert address == interface.address
     await network.release(interface)
+
+
+async def test_a_connection_does_not_notice_that_other_containers_end(network: ContainerNetwork) -> None:
+    """The gateway keeps the address by which containers know it on the bridge."""
+    assert network._router is not None
+    interfaces = [await network.take() for _ in range(8)]
+    kept, others = interfaces[0], interfaces[1:]
+    with network.listen(9900) as listener:
+        listener.settimeout(5)
+        script = f"exec 3<>/dev/tcp/{GATEWAY}/9900; read line <&3; echo answer >&3"
+        speaking = asyncio.ensure_future(inside(kept.namespace, "bash", "-c", script))
+        connection, _ = await asyncio.to_thread(listener.accept)
+        for other in others:
+            await network.release(other)
+        with connection:
+            connection.settimeout(1)
+            connection.sendall(b"hello\n")
+            assert await asyncio.to_thread(connection.recv, 10) == b"answer\n"
+        await speaking
+    address = await inside(network._router.path, "ip", "-json", "link", "show", "bridge")
+    assert json.loads(address)[0]["address"] == "02:6a:69:66:66:79"
+    await network.release(kept)
 
 
 async def test_the_gateways_listener_is_not_on_the_host(network: ContainerNetwork) -> None:
