@@ -44,8 +44,8 @@ _ETHERNET: Final = "eth0"
 _LOOPBACK: Final = 1
 _MARK: Final = "forwarding_was_off"
 _BRIDGE_ADDRESS: Final = "02:6a:69:66:66:79"
-"""A bridge without one of its own has the lowest of its ports', another one whenever that port goes: containers then speak to
-an address that nobody has, for seconds."""
+"""A bridge without one of its own has the lowest of its ports', another one whenever that port goes: containers then speak
+to an address that nobody has, for seconds."""
 
 _ROUTER_RULES: Final = """
 table ip jiffy {

@@ -163,7 +163,7 @@ class Scheduler:
         inputs = await self._queues.take(asking)
         failpoints.reach("input-claimed")
         if inputs:
-            self.tell(facts.InputsTaken(task_id, _deadlines(inputs, function.settings.timeout)))
+            self.tell(facts.InputsTaken(task_id, deadlines_of(inputs, function.settings.timeout)))
         return inputs
 
     async def record_outputs(self, task_id: str, results: list[Result], seconds: float) -> None:
@@ -207,7 +207,7 @@ class Scheduler:
             container = self._core.find_container(claim.task_id)
             if container is not None and claim.input_id not in container.running:
                 timeout = (await self.function(claim.function_id)).settings.timeout
-                self.tell(facts.InputsTaken(claim.task_id, _deadlines([claim], timeout)))
+                self.tell(facts.InputsTaken(claim.task_id, deadlines_of([claim], timeout)))
 
     async def recount_demand(self) -> None:
         """Of all functions with inputs that wait: also those of which nobody has told, because the server that accepted them
@@ -486,34 +486,7 @@ class Scheduler:
         limit = function.settings.memory_limit_bytes if function is not None else 0
         self.tell(facts.ContainerEnded(event.task_id, Ended(event.reason, event.exit_code, event.detail, limit)))
 
-    # After a restart, and at the end
-
-    async def restore(self) -> None:
-        """Finish what the last server had begun when it died, and take up the containers that lived then. Their workers
-        will say which still do."""
-        await self._stores.calls.release_orphans()
-        await self._stores.calls.cancel_web_calls()
-        for stored in await self._stores.tasks.live():
-            function = await self.function(stored.function_id)
-            claimed = await self._stores.calls.claimed(stored.task_id)
-            deadlines = _deadlines(claimed, function.settings.timeout)
-            if stored.first_output_at is not None:
-                self._gave_output.add(stored.task_id)
-            is_ready = stored.ready_at is not None
-            self.tell(facts.WorkerExpected(stored.worker_id))
-            self.tell(
-                facts.ContainerRestored(stored.task_id, stored.function_id, stored.worker_id, is_ready, deadlines)
-            )
-        await self.stop_strays()
-        await self.recount_demand()
-        await self._keep_warm()
-
-    async def _keep_warm(self) -> None:
-        """Functions that want containers without inputs."""
-        for app in await self._stores.apps.live():
-            for function_id in app.function_ids.values():
-                if (await read_function(self._stores.functions, function_id)).settings.limits.minimum:
-                    await self.add_demand(function_id, 0)
+    # Its time
 
     async def close(self) -> None:
         if self._timer is not None:
@@ -537,7 +510,7 @@ def _clock() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _deadlines(inputs: Iterable[Input | Claim], timeout: float) -> dict[str, float]:
+def deadlines_of(inputs: Iterable[Input | Claim], timeout: float) -> dict[str, float]:
     """When the time of each is up, on the scheduler's clock. They were claimed by the clock on the wall."""
     ahead = _clock() - time.time()
     return {entry.input_id: (entry.claimed_at or time.time()) + timeout + ahead for entry in inputs}

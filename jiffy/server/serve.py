@@ -69,6 +69,7 @@ from jiffy.server.packs import Packs
 from jiffy.server.profiles import Profiles
 from jiffy.server.pythons import Pythons
 from jiffy.server.remote_objects import RemoteObjects
+from jiffy.server.restoring import restore
 from jiffy.server.retention import Retention
 from jiffy.server.scaling import Scaling
 from jiffy.server.scheduler import Scheduler
@@ -120,7 +121,7 @@ async def run_server(
         stack.push_async_callback(parts.remote.close)
         stack.push_async_callback(parts.pulls.close)
         stack.push_async_callback(parts.bridges.close_all)
-        await parts.scheduler.restore()
+        await restore(parts.scheduler, parts.stores)
         stack.push_async_callback(parts.servers.close)
         await parts.servers.restore()
         await standing.have_demand_told(stack, parts.scheduler)

@@ -21,6 +21,7 @@ from jiffy.objects.local import LocalObjects
 from jiffy.server.bells import Bells
 from jiffy.server.known_functions import KnownFunction
 from jiffy.server.profiles import Profiles
+from jiffy.server.restoring import restore
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.steps import Steps
 from jiffy.server.volume_mounts import VolumeMounts
@@ -96,7 +97,7 @@ class House:
         await self.close()
         self.connections = Connections()
         self.open()
-        await self.scheduler.restore()
+        await restore(self.scheduler, self.stores)
 
     async def join(self, *containers: str, room: Room = ROOM) -> None:
         await self.events.worker_connected(hello(*containers), room)

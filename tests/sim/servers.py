@@ -20,6 +20,7 @@ from jiffy.server.containers import Containers
 from jiffy.server.deployments import Deployments
 from jiffy.server.known_functions import KnownFunction
 from jiffy.server.profiles import Profiles
+from jiffy.server.restoring import restore
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.schedules import Schedules
 from jiffy.server.steps import Steps
@@ -82,7 +83,7 @@ class SimServer:
 
     async def start(self) -> None:
         """Raises a JiffyError when what was cannot be restored: a real process ends then, and the next one tries."""
-        await self.scheduler.restore()
+        await restore(self.scheduler, self.stores)
         self._jobs.append(asyncio.get_running_loop().create_task(self.apps.watch_forever()))
         self.is_ready = True
 
