@@ -35,16 +35,6 @@ class Environments:
     async def workspace_name_lookup(self, request: Empty, caller: Caller) -> api_pb2.WorkspaceNameLookupResponse:
         return api_pb2.WorkspaceNameLookupResponse(workspace_name=WORKSPACE, username=WORKSPACE)
 
-    async def token_info_get(
-        self, request: api_pb2.TokenInfoGetRequest, caller: Caller
-    ) -> api_pb2.TokenInfoGetResponse:
-        return api_pb2.TokenInfoGetResponse(
-            token_id=caller.token_id,
-            workspace_id="ac-jiffy",
-            workspace_name=WORKSPACE,
-            user_identity=api_pb2.UserIdentity(username=WORKSPACE),
-        )
-
     async def environment_get_or_create(
         self, request: api_pb2.EnvironmentGetOrCreateRequest, caller: Caller
     ) -> api_pb2.EnvironmentGetOrCreateResponse:
