@@ -43,7 +43,7 @@ class Tokens:
             token_id=token.token_id,
             workspace_id="ac-jiffy",
             workspace_name=WORKSPACE,
-            user_identity=api_pb2.UserIdentity(username=WORKSPACE),
+            user_identity=api_pb2.UserIdentity(user_id="us-jiffy", username=WORKSPACE),
         )
         info.created_at.FromSeconds(int(token.created_at))
         if token.expires_at is not None:

@@ -22,6 +22,11 @@ PROGRAM = """
             raise ValueError(number)
         return number / 2
 
+    @app.function()
+    @modal.wsgi_app()
+    def site():
+        return None
+
     @app.cls(max_containers=1)
     class Counter:
         start: int = modal.parameter(default=0)
@@ -93,3 +98,14 @@ def test_variants_are_listed_with_their_options_and_parameters(server: ServerUnd
     assert instance["parameters"] == {"start": 5}
     assert len(ask(server, "calls", instance["function_id"])) == 1
     assert "timeout=77" in server.modal("function", "variants", variant["function_id"])
+
+
+def test_an_app_and_its_functions_are_described(server: ServerUnderTest, deployed: Path) -> None:
+    shown = json.loads(server.modal("app", "info", "called", "--json"))
+    assert set(shown["functions"]) == {"halve", "site", "Counter.*"}
+    assert shown["functions"]["site"]["summary"] == {"web_function": True, "authenticated": False}
+    halve = json.loads(server.modal("function", "info", "called/halve", "--json"))
+    assert halve["object_id"] == shown["functions"]["halve"]["id"] and halve["max_containers"] == 2
+    site = json.loads(server.modal("function", "info", "called/site", "--json"))
+    assert site["web_info"]["web_url"] == f"http://called-site.localhost:{server.port + 1}"
+    assert "add" in server.modal("function", "info", "called/Counter.*")
