@@ -12,6 +12,7 @@ import pytest
 
 from jiffy.runtime.kernel import filesystem_of
 from tests.bases import find_base_image, make_base, share_base, share_images
+from tests.clients import leave_out_newer
 from tests.hosts import GATEWAY, Hosts, open_hosts
 from tests.inventory import Inventory, await_nothing_about, await_nothing_new, take_inventory
 from tests.oci import LayoutWriter
@@ -71,6 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.network)
         if {"s3_address", "postgres", "git_address"} & fixtures:
             item.add_marker(pytest.mark.service)
+    leave_out_newer(items)
     items.sort(key=lambda item: item.get_closest_marker("root") is not None)
     if os.geteuid() != 0:
         for item in items:

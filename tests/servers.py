@@ -23,6 +23,7 @@ from jiffy.cli.running import find_server
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnavailableError
 from jiffy.locks import lock_holder
+from tests.clients import client_python
 
 JIFFY = (sys.executable, "-m", "jiffy")
 
@@ -162,20 +163,20 @@ class ServerUnderTest:
         program: Path,
         *arguments: str,
         options: Sequence[str] = (),
-        python: str = sys.executable,
+        python: str = "",
         **variables: str,
     ) -> Run:
-        """Start `modal run` on a program, with the client that a Python has."""
-        command = [python, "-m", "modal", "run", *options, str(program), *arguments]
+        """Start `modal run` on a program, with the client that a Python has: the one that runs the programs, else."""
+        command = [python or client_python(), "-m", "modal", "run", *options, str(program), *arguments]
         return self._begin(command, program.parent, **variables)
 
     def begin_modal(self, *arguments: str, folder: Path) -> Run:
         """Start a command of the client that goes on until it is interrupted."""
-        return self._begin([sys.executable, "-m", "modal", *arguments], folder)
+        return self._begin([client_python(), "-m", "modal", *arguments], folder)
 
     def begin_script(self, program: Path, *arguments: str, **variables: str) -> Run:
         """Start a program by Python itself."""
-        return self._begin([sys.executable, str(program), *arguments], program.parent, **variables)
+        return self._begin([client_python(), str(program), *arguments], program.parent, **variables)
 
     def _begin(self, command: Sequence[str], folder: Path, **variables: str) -> Run:
         run = Run(
@@ -195,7 +196,7 @@ class ServerUnderTest:
     def modal(self, *arguments: str, folder: Path | None = None, code: int = 0, **variables: str) -> str:
         """What a command of the client prints; it must end with that code."""
         done = subprocess.run(
-            [sys.executable, "-m", "modal", *arguments],
+            [client_python(), "-m", "modal", *arguments],
             env={**self.environment(), **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -216,7 +217,7 @@ class ServerUnderTest:
         program: Path,
         *arguments: str,
         options: Sequence[str] = (),
-        python: str = sys.executable,
+        python: str = "",
         **variables: str,
     ) -> Outcome:
         return self.begin(program, *arguments, options=options, python=python, **variables).finish()

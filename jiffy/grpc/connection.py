@@ -61,6 +61,7 @@ class Stream:
 
     def __init__(self, connection: Connection, number: int, head: RequestHead, request: bytes, window: int) -> None:
         self.path = head.path
+        self.authority = head.authority
         self.metadata: Mapping[str, str | bytes] = head.metadata
         self.request = request
         self.connection = connection

@@ -23,7 +23,7 @@ class TokenIdentity:
     async def __call__(self, stream: Stream) -> Caller:
         metadata = stream.metadata
         if stream.path in _OPEN:
-            return read_caller(metadata, token_id="", task_id="", http_port=self._http_port)
+            return read_caller(stream, token_id="", task_id="", http_port=self._http_port)
         token_id = str(metadata.get("x-modal-token-id", ""))
         secret = str(metadata.get("x-modal-token-secret", ""))
         if await self._stores.tokens.kind_of(token_id, secret) is not TokenKind.CLIENT:
@@ -31,4 +31,4 @@ class TokenIdentity:
                 "this server did not issue the token",
                 hint='`eval "$(jiffy env)"` sets the right one in a shell, `jiffy login` in a profile',
             )
-        return read_caller(metadata, token_id=token_id, task_id="", http_port=self._http_port)
+        return read_caller(stream, token_id=token_id, task_id="", http_port=self._http_port)

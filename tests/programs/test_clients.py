@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
+from tests.clients import install_client
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -26,6 +23,10 @@ HELLO = """
     shared = modal.Dict.from_name("clients", create_if_missing=True)
     line = modal.Queue.from_name("clients", create_if_missing=True)
     volume = modal.Volume.from_name("clients", create_if_missing=True)
+
+    @app.function()
+    def turn(data: bytes) -> bytes:
+        return data[::-1]
 
     @app.function()
     def count(number: int):
@@ -64,6 +65,8 @@ HELLO = """
     def main():
         print(hello.remote("you"))
         print(sorted(hello.map(["a", "b"])))
+        large = b"large" * 1_000_000
+        assert turn.remote(large) == large[::-1]
         version = modal.__version__
         assert list(count.remote_gen(3)) == [0, 1, 2]
         counter = Counter(start=10)
@@ -78,30 +81,11 @@ HELLO = """
 """
 
 
-@pytest.fixture(scope="session")
-def clients(disk_folder: Path) -> Path:
-    """Where each version gets an environment of its own."""
-    folder = disk_folder / "clients"
-    folder.mkdir()
-    return folder
-
-
-def install_client(folder: Path, version: str) -> str:
-    """The interpreter of an environment with this client, as a person would have it."""
-    environment = folder / version
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-    python = environment / "bin" / "python"
-    command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", f"modal=={version}"]
-    subprocess.run(command, check=True, timeout=200)
-    return str(python)
-
-
 @pytest.mark.parametrize("version", ["1.0.5", "1.2.6", "1.4.3", "1.6.4"])
 def test_a_client_runs_builds_and_uses_the_platform(
-    server: ServerUnderTest, program: ProgramFolder, clients: Path, version: str
+    server: ServerUnderTest, program: ProgramFolder, version: str
 ) -> None:
-    python = install_client(clients, version)
-    outcome = server.run(program(HELLO), python=python)
+    outcome = server.run(program(HELLO), python=install_client(version))
     assert outcome.code == 0, outcome.output
     assert f"hello you from {version} built six" in outcome.output
     assert "greeting a" in outcome.output

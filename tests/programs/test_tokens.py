@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from urllib.request import urlopen
 
 import pytest
 
+from tests.clients import client_python
 from tests.servers import Run, ServerUnderTest
 
 
@@ -29,7 +29,7 @@ class Person:
 
     def begin(self, *words: str, **variables: str) -> Run:
         process = subprocess.Popen(
-            [sys.executable, "-m", "modal", *words],
+            [client_python(), "-m", "modal", *words],
             env={**self._environment, **variables},
             cwd=self._folder,
             stdin=subprocess.DEVNULL,

@@ -14,7 +14,7 @@ from modal_proto import api_pb2
 
 from jiffy.errors import ExhaustedError
 from jiffy.server import token_flows
-from jiffy.server.caller import read_caller
+from jiffy.server.caller import Caller
 from jiffy.server.token_flows import MOST_TRIES, TokenFlows
 from jiffy.store.stores import Stores
 from tests.server.conftest import Api
@@ -146,7 +146,7 @@ async def test_what_is_asked_too_often_is_refused_until_some_are_over(
 ) -> None:
     monkeypatch.setattr(token_flows, "_MOST_FLOWS", 1)
     flows = TokenFlows(stores.tokens)
-    caller = read_caller({}, token_id="", task_id="", http_port=1)
+    caller = Caller("", "", "1.6.4", "", 1, "")
     first = await flows.token_flow_create(api_pb2.TokenFlowCreateRequest(), caller)
     with pytest.raises(ExhaustedError):
         await flows.token_flow_create(api_pb2.TokenFlowCreateRequest(), caller)
