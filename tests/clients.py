@@ -26,6 +26,10 @@ def client_version() -> str:
     return os.environ.get(VARIABLE) or version("modal")
 
 
+def is_another_client() -> bool:
+    return VARIABLE in os.environ
+
+
 def client_python() -> str:
     """The interpreter that has it: this one, unless another version is asked for."""
     wanted = os.environ.get(VARIABLE)

@@ -19,7 +19,7 @@ from tests.oci import LayoutWriter
 from tests.registries import RegistryUnderTest, run_registry
 from tests.servers import JIFFY, ServerUnderTest, free_port, write_program
 
-pytest_plugins = ["tests.buckets", "tests.postgres", "tests.companies"]
+pytest_plugins = ["tests.buckets", "tests.postgres", "tests.companies", "tests.recording"]
 
 
 _RUN = "JIFFY_TEST_RUN"

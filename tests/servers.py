@@ -11,20 +11,24 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jiffy.cli.running import find_server
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnavailableError
 from jiffy.locks import lock_holder
+from jiffy.server.answered import VARIABLE
 from tests.clients import client_python
 
+ANSWERED: Final = Path(tempfile.gettempdir()) / f"jiffy-answered-{os.getpid()}"
+"""Where servers that this process has started note what they answer."""
 JIFFY = (sys.executable, "-m", "jiffy")
 
 _FIRST_PORT = random.randrange(10_000, 32_000, 2)
@@ -74,7 +78,8 @@ class ServerUnderTest:
     def start(self, *options: str, **variables: str) -> None:
         command = [*self._enter, *JIFFY, "serve", "--data", str(self.data.root), "--background"]
         command += ["--host", self.host, "--port", str(self.port), "--offer", "all", *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **variables})
+        environment = {**os.environ, VARIABLE: str(ANSWERED), **variables}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
         assert done.returncode == 0, done.stderr + self.log()
 
     def log(self) -> str:
