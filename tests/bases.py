@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 from jiffy.store.base import Connection
@@ -30,9 +31,9 @@ _PROGRAM = """
 
 
 def make_base(server: ServerUnderTest, folder: Path) -> None:
-    """Have a server make its base image, if it has not: any program makes it do so."""
+    """Have a server make its base image, if it has not: any program of today's client makes it do so."""
     if not _made(server.data.database):
-        assert server.run(write_program(folder, _PROGRAM, "warm.py")).code == 0
+        assert server.run(write_program(folder, _PROGRAM, "warm.py"), python=sys.executable).code == 0
 
 
 def share_base(server: ServerUnderTest, folder: Path, run: Path) -> None:

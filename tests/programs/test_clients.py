@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from urllib.request import urlopen
+
 import pytest
 
-from tests.clients import install_client
+from tests.clients import OLDEST, VARIABLE, install_client
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -81,6 +83,30 @@ HELLO = """
 """
 
 
+SERVICE = """
+    import modal
+
+    app = modal.App("of-{version}", image=modal.Image.debian_slim())
+
+    @app.function()
+    def version() -> str:
+        return modal.__version__
+
+    @app.function()
+    @modal.wsgi_app()
+    def site():
+        def answer(request, start):
+            start("200 OK", [])
+            return [modal.__version__.encode()]
+        return answer
+"""
+CALLER = """
+    import modal
+
+    print("deployed by", modal.Function.from_name("of-{version}", "version").remote())
+"""
+
+
 @pytest.mark.parametrize("version", ["1.0.5", "1.2.6", "1.4.3", "1.6.4"])
 def test_a_client_runs_builds_and_uses_the_platform(
     server: ServerUnderTest, program: ProgramFolder, version: str
@@ -90,3 +116,19 @@ def test_a_client_runs_builds_and_uses_the_platform(
     assert f"hello you from {version} built six" in outcome.output
     assert "greeting a" in outcome.output
     assert "all of it" in outcome.output
+
+
+def test_what_the_oldest_client_deploys_is_called_by_the_newest(
+    server: ServerUnderTest, program: ProgramFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, site = f"of-{OLDEST}", f"of-{OLDEST.replace('.', '-')}-site"
+    program(SERVICE.format(version=OLDEST), "service.py")
+    monkeypatch.setenv(VARIABLE, OLDEST)
+    assert f"http://{site}.localhost" in server.modal("deploy", "service.py", folder=program.folder)
+    with urlopen(f"http://127.0.0.1:{server.port + 1}/web/{site}/", timeout=60) as answer:
+        assert answer.read().decode() == OLDEST
+    monkeypatch.delenv(VARIABLE)
+    outcome = server.script(program(CALLER.format(version=OLDEST), "caller.py"))
+    assert f"deployed by {OLDEST}" in outcome.output
+    monkeypatch.setenv(VARIABLE, OLDEST)
+    server.modal("app", "stop", app, "--yes")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -42,6 +44,7 @@ def test_containers_are_listed_described_and_stopped_and_their_input_runs_elsewh
     assert "over" in outcome.output
 
 
+@pytest.mark.since("1.4")
 def test_logs_of_an_app_are_read_afterwards_and_searched(server: ServerUnderTest, program: ProgramFolder) -> None:
     outcome = server.run(program(SLEEPER), "--seconds", "0.1")
     assert outcome.code == 0, outcome.output
@@ -51,6 +54,7 @@ def test_logs_of_an_app_are_read_afterwards_and_searched(server: ServerUnderTest
     assert "it woke" in searched and "it sleeps" not in searched
 
 
+@pytest.mark.since("1.3")
 def test_the_token_and_the_profile_are_told(server: ServerUnderTest) -> None:
     assert server.environment()["MODAL_TOKEN_ID"] in server.modal("token", "info")
     assert "jiffy" in server.modal("token", "info")

@@ -12,6 +12,8 @@ import pytest
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
+pytestmark = pytest.mark.since("1.2")
+
 SERVICE = """
     import modal
 

@@ -11,6 +11,8 @@ import pytest
 
 from tests.servers import ServerUnderTest, write_program
 
+pytestmark = pytest.mark.since("1.6")
+
 PROGRAM = """
     import modal
 

@@ -80,6 +80,7 @@ def browse(page: str, form: dict[str, str] | None = None) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
+@pytest.mark.since("1.3")
 def test_a_client_without_a_token_gets_one_that_somebody_approves(person: Person, own: dict[str, str]) -> None:
     run = person.begin("token", "new")
     page, code = read_page(run)
@@ -94,6 +95,7 @@ def test_a_client_without_a_token_gets_one_that_somebody_approves(person: Person
     assert browse(page)[0] == 404
 
 
+@pytest.mark.since("1.6")
 def test_a_token_is_replaced_by_one_that_ends_by_itself(person: Person, own: dict[str, str]) -> None:
     run = person.begin("setup")
     page, code = read_page(run)
