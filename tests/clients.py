@@ -53,7 +53,7 @@ def install_client(wanted: str) -> str:
 
 def as_it_was(arguments: Sequence[str]) -> list[str]:
     """A command as the client that runs it knows it: what stops something asks since 1.4."""
-    never_asks = _parts(client_version()) < (1, 4) and arguments[1:2] == ("stop",)
+    never_asks = _parts(client_version()) < (1, 4) and list(arguments[1:2]) == ["stop"]
     return [each for each in arguments if not (never_asks and each == "--yes")]
 
 
