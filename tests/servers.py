@@ -40,7 +40,7 @@ run beside each other begin at different places."""
 def free_port() -> int:
     """A port whose next one is free too, and which was not given lately."""
     while True:
-        port = next(_PORTS)
+        port: int = next(_PORTS)
         with socket.socket() as first, socket.socket() as second:
             try:
                 first.bind(("127.0.0.1", port))
@@ -212,6 +212,13 @@ class ServerUnderTest:
         )
         assert done.returncode == code or (code is None and done.returncode), done.stdout
         return done.stdout
+
+    def listed(self, *arguments: str) -> list[dict[str, Any]]:
+        """What a command of the client lists, by the names that its columns have today: before 1.5 they were titles."""
+        rows = json.loads(self.modal(*arguments, "--json"))
+        return [
+            {name.lower().replace(" ", "_").replace("/", "_"): value for name, value in row.items()} for row in rows
+        ]
 
     def script(self, program: Path, *arguments: str, **variables: str) -> Outcome:
         """Run a program by Python itself."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from tests.conftest import ProgramFolder
@@ -33,7 +31,7 @@ def test_containers_are_listed_described_and_stopped_and_their_input_runs_elsewh
 ) -> None:
     run = server.begin(program(SLEEPER), "--seconds", "8")
     run.await_line("it sleeps")
-    (container,) = json.loads(server.modal("container", "list", "--json"))
+    (container,) = server.listed("container", "list")
     assert container["app_name"] == "sleeper"
     task_id = container["container_id"]
     assert "it sleeps" in server.modal("container", "logs", task_id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
@@ -255,7 +254,7 @@ def test_commands_put_list_get_copy_and_remove_files(server: ServerUnderTest, tm
     server.modal("volume", "get", f"files{version}", "a/large", str(tmp_path / "back"))
     assert (tmp_path / "back").read_bytes() == large.read_bytes()
     server.modal("volume", "cp", f"files{version}", "b/sub/small", "c")
-    listed = json.loads(server.modal("volume", "ls", f"files{version}", "--json"))
+    listed = server.listed("volume", "ls", f"files{version}")
     assert sorted(Path(entry["filename"]).name for entry in listed) == ["a", "b", "c"]
     assert "is a folder" in server.modal("volume", "rm", f"files{version}", "b", code=1)
     server.modal("volume", "rm", f"files{version}", "b", "--recursive")
