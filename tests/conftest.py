@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from jiffy.runtime.kernel import filesystem_of
-from tests.bases import find_base_image, make_base, share_base, share_images
+from tests.bases import find_base_image, make_base, run_todays_client, share_base, share_images
 from tests.clients import leave_out_newer
 from tests.hosts import GATEWAY, Hosts, open_hosts
 from tests.inventory import Inventory, await_nothing_about, await_nothing_new, take_inventory
@@ -185,7 +185,7 @@ def python_layout(server: ServerUnderTest, disk_folder: Path) -> LayoutWriter:
     """A layout whose image `base` is a Debian with Python, as other tools would have made it."""
     folder = disk_folder / "python-layout"
     folder.mkdir()
-    make_base(server, folder)
+    run_todays_client(server, folder)
     name, saved = find_base_image(server), folder / "saved"
     command = ["image", "save", name, f"oci:{saved}", "--compression", "none", "--data", str(server.data.root)]
     subprocess.run([*JIFFY, *command], check=True, capture_output=True)
