@@ -77,6 +77,11 @@ class Stream:
         """Seconds until the answer is of no use; None for ever."""
         return None if self._deadline is None else self._deadline - self.connection.loop.time()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a message was sent."""
+        return self._has_begun
+
     async def answer(self, message: bytes) -> None:
         """The only message, and the end."""
         self._has_ended = True

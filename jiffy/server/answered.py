@@ -3,6 +3,7 @@ each one that a client or a container got an answer to, once."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -27,7 +28,15 @@ def noting_answers(answer: Answer) -> Answer:
     path, noted = Path(os.environ[VARIABLE]), set[str]()
 
     async def answer_and_note(method: Method, request: Message, stream: Stream) -> None:
-        await answer(method, request, stream)
+        try:
+            await answer(method, request, stream)
+        except asyncio.CancelledError:
+            if stream.has_begun:  # and its client has heard enough
+                note(method, stream)
+            raise
+        note(method, stream)
+
+    def note(method: Method, stream: Stream) -> None:
         kind = _KINDS.get(str(stream.metadata.get("x-modal-client-type", "")))
         line = f"{kind} {method.name}\n"
         if kind is not None and line not in noted:
