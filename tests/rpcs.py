@@ -35,7 +35,7 @@ NEEDED: Final = {
         ImageBuildChainGet""",
 }
 
-SOMETIMES: Final = frozenset({"VolumeHeartbeat"})
+SOMETIMES: Final = frozenset({"FunctionGetDynamicConcurrency", "VolumeHeartbeat"})
 """RPCs that clients call or not as it happens: that a run shows them promises nothing of the next one."""
 
 
