@@ -9,6 +9,7 @@ import os
 import shutil
 import sqlite3
 import subprocess
+import sys
 from pathlib import Path
 
 from jiffy.store.base import Connection
@@ -32,7 +33,12 @@ _PROGRAM = """
 def make_base(server: ServerUnderTest, folder: Path) -> None:
     """Have a server make its base image, if it has not: any program makes it do so."""
     if not _made(server.data.database):
-        assert server.run(write_program(folder, _PROGRAM, "warm.py")).code == 0
+        run_todays_client(server, folder)
+
+
+def run_todays_client(server: ServerUnderTest, folder: Path) -> None:
+    """Whichever runs the programs: an older one makes other images."""
+    assert server.run(write_program(folder, _PROGRAM, "warm.py"), python=sys.executable).code == 0
 
 
 def share_base(server: ServerUnderTest, folder: Path, run: Path) -> None:

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from jiffy.runtime.kernel import filesystem_of
-from tests.bases import find_base_image, make_base, share_base, share_images
+from tests.bases import find_base_image, make_base, run_todays_client, share_base, share_images
+from tests.clients import leave_out_newer
 from tests.hosts import GATEWAY, Hosts, open_hosts
 from tests.inventory import Inventory, await_nothing_about, await_nothing_new, take_inventory
 from tests.oci import LayoutWriter
 from tests.registries import RegistryUnderTest, run_registry
 from tests.servers import JIFFY, ServerUnderTest, free_port, write_program
 
-pytest_plugins = ["tests.buckets", "tests.postgres", "tests.companies"]
+pytest_plugins = ["tests.buckets", "tests.postgres", "tests.companies", "tests.recording"]
 
 
 _RUN = "JIFFY_TEST_RUN"
@@ -71,6 +72,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.network)
         if {"s3_address", "postgres", "git_address"} & fixtures:
             item.add_marker(pytest.mark.service)
+    leave_out_newer(items)
     items.sort(key=lambda item: item.get_closest_marker("root") is not None)
     if os.geteuid() != 0:
         for item in items:
@@ -183,7 +185,7 @@ def python_layout(server: ServerUnderTest, disk_folder: Path) -> LayoutWriter:
     """A layout whose image `base` is a Debian with Python, as other tools would have made it."""
     folder = disk_folder / "python-layout"
     folder.mkdir()
-    make_base(server, folder)
+    run_todays_client(server, folder)
     name, saved = find_base_image(server), folder / "saved"
     command = ["image", "save", name, f"oci:{saved}", "--compression", "none", "--data", str(server.data.root)]
     subprocess.run([*JIFFY, *command], check=True, capture_output=True)

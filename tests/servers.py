@@ -11,19 +11,24 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jiffy.cli.running import find_server
 from jiffy.datadir import DataDirectory
 from jiffy.errors import UnavailableError
 from jiffy.locks import lock_holder
+from jiffy.server.answered import VARIABLE
+from tests.clients import as_it_was, client_python
 
+ANSWERED: Final = Path(tempfile.gettempdir()) / f"jiffy-answered-{os.getpid()}"
+"""Where servers that this process has started note what they answer."""
 JIFFY = (sys.executable, "-m", "jiffy")
 
 _FIRST_PORT = random.randrange(10_000, 32_000, 2)
@@ -73,7 +78,8 @@ class ServerUnderTest:
     def start(self, *options: str, **variables: str) -> None:
         command = [*self._enter, *JIFFY, "serve", "--data", str(self.data.root), "--background"]
         command += ["--host", self.host, "--port", str(self.port), "--offer", "all", *options]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={**os.environ, **variables})
+        environment = {**os.environ, VARIABLE: str(ANSWERED), **variables}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
         assert done.returncode == 0, done.stderr + self.log()
 
     def log(self) -> str:
@@ -162,20 +168,20 @@ class ServerUnderTest:
         program: Path,
         *arguments: str,
         options: Sequence[str] = (),
-        python: str = sys.executable,
+        python: str = "",
         **variables: str,
     ) -> Run:
-        """Start `modal run` on a program, with the client that a Python has."""
-        command = [python, "-m", "modal", "run", *options, str(program), *arguments]
+        """Start `modal run` on a program, with the client that a Python has: the one that runs the programs, else."""
+        command = [python or client_python(), "-m", "modal", "run", *options, str(program), *arguments]
         return self._begin(command, program.parent, **variables)
 
     def begin_modal(self, *arguments: str, folder: Path) -> Run:
         """Start a command of the client that goes on until it is interrupted."""
-        return self._begin([sys.executable, "-m", "modal", *arguments], folder)
+        return self._begin([client_python(), "-m", "modal", *arguments], folder)
 
     def begin_script(self, program: Path, *arguments: str, **variables: str) -> Run:
         """Start a program by Python itself."""
-        return self._begin([sys.executable, str(program), *arguments], program.parent, **variables)
+        return self._begin([client_python(), str(program), *arguments], program.parent, **variables)
 
     def _begin(self, command: Sequence[str], folder: Path, **variables: str) -> Run:
         run = Run(
@@ -192,10 +198,10 @@ class ServerUnderTest:
         self._runs.append(run)
         return run
 
-    def modal(self, *arguments: str, folder: Path | None = None, code: int = 0, **variables: str) -> str:
-        """What a command of the client prints; it must end with that code."""
+    def modal(self, *arguments: str, folder: Path | None = None, code: int | None = 0, **variables: str) -> str:
+        """What a command of the client prints; it must end with that code, or with any but 0."""
         done = subprocess.run(
-            [sys.executable, "-m", "modal", *arguments],
+            [client_python(), "-m", "modal", *as_it_was(arguments)],
             env={**self.environment(), **variables},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -204,8 +210,15 @@ class ServerUnderTest:
             cwd=folder,
             timeout=120,
         )
-        assert done.returncode == code, done.stdout
+        assert done.returncode == code or (code is None and done.returncode), done.stdout
         return done.stdout
+
+    def listed(self, *arguments: str) -> list[dict[str, Any]]:
+        """What a command of the client lists, by the names that its columns have today: before 1.5 they were titles."""
+        rows = json.loads(self.modal(*arguments, "--json"))
+        return [
+            {name.lower().replace(" ", "_").replace("/", "_"): value for name, value in row.items()} for row in rows
+        ]
 
     def script(self, program: Path, *arguments: str, **variables: str) -> Outcome:
         """Run a program by Python itself."""
@@ -216,7 +229,7 @@ class ServerUnderTest:
         program: Path,
         *arguments: str,
         options: Sequence[str] = (),
-        python: str = sys.executable,
+        python: str = "",
         **variables: str,
     ) -> Outcome:
         return self.begin(program, *arguments, options=options, python=python, **variables).finish()

@@ -21,7 +21,7 @@ _HOLDERS: Final = {"client": "clients", "worker": "workers", "proxy": "web endpo
 @click.group()
 def token() -> None:
     """Tokens with which workers from elsewhere join the server that runs here, and that open its guarded web endpoints.
-    `jiffy env` has those of clients."""
+    `jiffy env` has that of clients; others get one of their own by `modal token new`."""
 
 
 @token.command()
@@ -54,10 +54,10 @@ def list_tokens(data: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(issued, indent=1))
         return
-    table = Table("token", "for", "issued")
+    table = Table("token", "for", "issued", "until", "approved by")
     for each in issued:
-        when = time.strftime("%Y-%m-%d %H:%M", time.localtime(each["created_at"]))
-        table.add_row(each["token_id"], _HOLDERS[each["kind"]], when)
+        ends = _moment(each["expires_at"]) if each["expires_at"] else ""
+        table.add_row(each["token_id"], _HOLDERS[each["kind"]], _moment(each["created_at"]), ends, each["approved_by"])
     Console().print(table)
 
 
@@ -65,7 +65,11 @@ def list_tokens(data: Path, as_json: bool) -> None:
 @data_option
 @click.argument("token_id")
 def revoke(data: Path, token_id: str) -> None:
-    """Let nobody join with a token any more."""
+    """Let nobody use a token any more."""
     directory = DataDirectory(data)
     ask_server(find_server(directory).http_url, directory.token, "/tokens/revoke", {"token_id": token_id})
     click.echo(f"{token_id} is revoked")
+
+
+def _moment(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))

@@ -61,6 +61,7 @@ class Stream:
 
     def __init__(self, connection: Connection, number: int, head: RequestHead, request: bytes, window: int) -> None:
         self.path = head.path
+        self.authority = head.authority
         self.metadata: Mapping[str, str | bytes] = head.metadata
         self.request = request
         self.connection = connection
@@ -75,6 +76,11 @@ class Stream:
     def remaining(self) -> float | None:
         """Seconds until the answer is of no use; None for ever."""
         return None if self._deadline is None else self._deadline - self.connection.loop.time()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a message was sent."""
+        return self._has_begun
 
     async def answer(self, message: bytes) -> None:
         """The only message, and the end."""

@@ -36,10 +36,11 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """`timeout`: seconds until its answer is of no use; None for ever. `metadata`: what the caller adds; values whose names
-    end in -bin are bytes."""
+    """`authority`: the name and port by which the caller knows this server. `timeout`: seconds until its answer is of no
+    use; None for ever. `metadata`: what the caller adds; values whose names end in -bin are bytes."""
 
     path: str
+    authority: str
     timeout: float | None
     metadata: Mapping[str, str | bytes]
 
@@ -53,6 +54,7 @@ def read_head(pairs: Sequence[Pair]) -> RequestHead:
     timeout = headers.get("grpc-timeout")
     return RequestHead(
         headers.get(":path", ""),
+        headers.get(":authority", ""),
         None if timeout is None else read_timeout(timeout),
         {name: _value(name, value) for name, value in headers.items() if _is_metadata(name)},
     )

@@ -46,8 +46,8 @@ async def dependencies_index(
     report(f"preparing the client's dependencies for Python {compiler.series}")
     async with _workplace(compiler.objects, f"dependencies-{builder}-{compiler.series}") as folder:
         packages = await _find_client(client_version, folder / "download")
-        listed = packages / "modal" / "builder" / f"{builder}.txt"
-        if not listed.exists():
+        listed = _find_requirements(packages / "modal", builder)
+        if listed is None:
             raise NotFoundError(f"modal {client_version} has no image builder {builder}")
         tree = folder / "tree"
         platforms = _MUSL_PLATFORMS if musl else _PLATFORMS
@@ -66,6 +66,12 @@ async def _workplace(objects: LocalObjects, name: str) -> AsyncIterator[Path]:
         yield folder
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+def _find_requirements(client: Path, builder: str) -> Path | None:
+    """Where a client lists them: before 1.1 the folder had another name."""
+    places = [client / folder / f"{builder}.txt" for folder in ("builder", "requirements")]
+    return next((place for place in places if place.exists()), None)
 
 
 async def _find_client(version: str, download: Path) -> Path:

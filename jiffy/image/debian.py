@@ -34,6 +34,8 @@ _LEFT_OUT: Final = ("/usr/share/man/*", "/usr/share/locale/*", "/usr/share/doc/*
 _EMPTIED: Final = (b"/dev", b"/proc", b"/sys", b"/tmp", b"/run", b"/var/log", b"/var/cache/apt", b"/var/lib/apt/lists")
 _PER_CONTAINER: Final = (b"/etc/resolv.conf", b"/etc/hostname", b"/etc/hosts")
 _BUILD_ONLY: Final = (b"/etc/apt/apt.conf.d/99mmdebstrap", b"/etc/dpkg/dpkg.cfg.d/99mmdebstrap", b"/etc/machine-id")
+_OF_DEBIAN_ONLY: Final = re.compile(rb"/usr/lib/python3/dist-packages/(pip|wheel)-[^/]*\.dist-info(/|$)")
+"""What tells pip of a package that it then wants to replace, and cannot: Debian does not say which files it has."""
 _LOCAL_NAMES: Final = {"python": "python3", "python3": "python3", "pip": "pip3", "pip3": "pip3"}
 _PATH: Final = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -209,7 +211,7 @@ def lay_out(entries: Iterable[Entry]) -> list[Entry]:
 
 
 def _is_left_out(path: bytes) -> bool:
-    if path in _BUILD_ONLY or path.endswith(b"/EXTERNALLY-MANAGED"):
+    if path in _BUILD_ONLY or path.endswith(b"/EXTERNALLY-MANAGED") or _OF_DEBIAN_ONLY.match(path):
         return True
     return any(path.startswith(folder + b"/") for folder in _EMPTIED)
 

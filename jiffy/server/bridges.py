@@ -110,7 +110,7 @@ class _Identified:
         task_id = self._known.get(stream.connection)
         if task_id is None:
             task_id = self._known[stream.connection] = await self._bridges.find_task(worker_id, address)
-        return read_caller(stream.metadata, token_id="", task_id=task_id, http_port=http_port)
+        return read_caller(stream, token_id="", task_id=task_id, http_port=http_port)
 
 
 class _ByAddress(_Identified):

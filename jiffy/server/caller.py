@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jiffy.errors import UnauthenticatedError
+from jiffy.grpc.connection import Stream
 from jiffy.identifiers import derived_id, random_id
 
-GATEWAY_HOST_HEADER = "x-modal-host"
+HOST_HEADER = "x-modal-host"
+"""By what name the caller reaches this server: clients before 1.5 do not say so, but ask it by that name."""
 HTTP_PORT_HEADER = "x-jiffy-http-port"
 """Set by a server that has another one answer: where the caller reaches it by HTTP."""
 
@@ -46,18 +47,18 @@ class Caller:
         return self.task_id
 
 
-def read_caller(metadata: Mapping[str, str | bytes], *, token_id: str, task_id: str, http_port: int) -> Caller:
+def read_caller(stream: Stream, *, token_id: str, task_id: str, http_port: int) -> Caller:
     """The caller of a request, from its metadata and from who it was shown to be."""
 
     def text(name: str) -> str:
-        value = metadata.get(name, "")
+        value = stream.metadata.get(name, "")
         return value.decode() if isinstance(value, bytes) else value
 
     return Caller(
         token_id=token_id,
         task_id=task_id,
         client_version=text("x-modal-client-version"),
-        host=text(GATEWAY_HOST_HEADER).partition(":")[0],
+        host=(text(HOST_HEADER) or stream.authority).partition(":")[0],
         http_port=int(text(HTTP_PORT_HEADER) or http_port),
         idempotency_key=text("x-idempotency-key"),
     )

@@ -13,6 +13,7 @@ from jiffy.errors import ConflictError, InvalidError, NotFoundError
 from jiffy.server.caller import Caller
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.handles import locate_handle
+from jiffy.server.known_functions import read_function
 from jiffy.server.layouts import make_layout
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.schedules import Schedules
@@ -168,7 +169,13 @@ class Deployments:
         return api_pb2.AppGetLifecycleResponse(lifecycle=await self._lifecycle(app))
 
     async def app_get_info(self, request: api_pb2.AppGetInfoRequest, caller: Caller) -> api_pb2.AppGetInfoResponse:
-        return api_pb2.AppGetInfoResponse(info=await self._handle(await self._stores.apps.get(request.app_id)))
+        app = await self._stores.apps.get(request.app_id)
+        answer = api_pb2.AppGetInfoResponse(info=await self._handle(app))
+        for name, function_id in app.function_ids.items():
+            definition = (await read_function(self._stores.functions, function_id)).definition
+            (answer.info.servers if definition.is_server else answer.info.functions)[name] = function_id
+            _summarize(definition, answer.function_info_summaries[function_id])
+        return answer
 
     async def _deploy(self, version: Version, before: App) -> None:
         await self._stores.apps.deploy(version, api_pb2.APP_STATE_DEPLOYED)
@@ -219,6 +226,16 @@ class Deployments:
 
 def _state(app: App) -> api_pb2.AppState.ValueType:
     return cast("api_pb2.AppState.ValueType", app.state)
+
+
+def _summarize(definition: api_pb2.Function, summary: api_pb2.AppGetInfoResponse.FunctionInfoSummary) -> None:
+    if definition.resources.gpu_config.gpu_type:
+        summary.gpu_config.add().CopyFrom(definition.resources.gpu_config)
+    if definition.HasField("schedule"):
+        summary.schedule.CopyFrom(definition.schedule)
+    summary.web_function = bool(definition.web_url)
+    if definition.web_url:
+        summary.requires_proxy_auth = definition.webhook_config.requires_proxy_auth
 
 
 def _history(version: Version) -> api_pb2.AppDeploymentHistory:

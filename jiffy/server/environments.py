@@ -35,16 +35,6 @@ class Environments:
     async def workspace_name_lookup(self, request: Empty, caller: Caller) -> api_pb2.WorkspaceNameLookupResponse:
         return api_pb2.WorkspaceNameLookupResponse(workspace_name=WORKSPACE, username=WORKSPACE)
 
-    async def token_info_get(
-        self, request: api_pb2.TokenInfoGetRequest, caller: Caller
-    ) -> api_pb2.TokenInfoGetResponse:
-        return api_pb2.TokenInfoGetResponse(
-            token_id=caller.token_id,
-            workspace_id="ac-jiffy",
-            workspace_name=WORKSPACE,
-            user_identity=api_pb2.UserIdentity(username=WORKSPACE),
-        )
-
     async def environment_get_or_create(
         self, request: api_pb2.EnvironmentGetOrCreateRequest, caller: Caller
     ) -> api_pb2.EnvironmentGetOrCreateResponse:
@@ -60,7 +50,7 @@ class Environments:
         )
 
     async def environment_list(self, request: Empty, caller: Caller) -> api_pb2.EnvironmentListResponse:
-        return api_pb2.EnvironmentListResponse(items=[_item(each) for each in await self._store.all()])
+        return api_pb2.EnvironmentListResponse(items=[_item(each, caller) for each in await self._store.all()])
 
     async def environment_create(self, request: api_pb2.EnvironmentCreateRequest, caller: Caller) -> Empty:
         await self._add(request.name)
@@ -77,7 +67,7 @@ class Environments:
             raise UnsupportedError("an environment cannot be renamed", hint="make another one")
         if request.HasField("web_suffix"):
             await self._store.set_web_suffix(found.name, _check(request.web_suffix.value, "web suffix"))
-        return _item(await self._store.find(found.name) or found)
+        return _item(await self._store.find(found.name) or found, caller)
 
     async def environment_delete(self, request: api_pb2.EnvironmentDeleteRequest, caller: Caller) -> Empty:
         if request.name == DEFAULT_ENVIRONMENT:
@@ -95,11 +85,12 @@ def _check(name: str, what: str) -> str:
     return name
 
 
-def _item(environment: Environment) -> api_pb2.EnvironmentListItem:
+def _item(environment: Environment, caller: Caller) -> api_pb2.EnvironmentListItem:
     return api_pb2.EnvironmentListItem(
         name=environment.name,
         webhook_suffix=environment.web_suffix,
         created_at=environment.created_at,
         default=environment.name == DEFAULT_ENVIRONMENT,
         environment_id=f"en-{environment.name}",
+        image_builder_version=builder_version(caller.client_version),
     )

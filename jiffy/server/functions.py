@@ -169,6 +169,7 @@ class Functions:
     async def _data(self, stored: StoredFunction, caller: Caller) -> api_pb2.FunctionData:
         known = await self._scheduler.function(stored.function_id)
         data = _function_data(api_pb2.FunctionCreateRequest(), known.definition)
+        locate([data, *data.method_definitions.values()], caller.endpoint_url)
         locate_server(data.flash_service_urls, caller.endpoint_url)
         return data
 

@@ -29,6 +29,7 @@ from jiffy.server.imports import Imports
 from jiffy.server.issued_tokens import IssuedTokens
 from jiffy.server.remote_objects import RemoteObjects
 from jiffy.server.spans import send_span
+from jiffy.server.token_page import TokenPage
 from jiffy.server.volume_files import VolumeFiles
 from jiffy.server.web import Web
 from jiffy.server.workers import Workers
@@ -69,6 +70,7 @@ def full_application(
     imports: Imports,
     remote: RemoteObjects,
     tokens: IssuedTokens,
+    token_page: TokenPage,
     check_token: CheckToken,
     describe: Callable[[], object],
     describe_fleet: Callable[[], Awaitable[object]],
@@ -137,6 +139,7 @@ def full_application(
     application.router.add_post("/collect", for_token(collect))
     application.router.add_get("/worker", for_worker(workers.serve))
     application.router.add_get("/relay", for_worker(allow))
+    token_page.add_routes(application)
     application.router.add_get("/tokens", for_token(tokens.answer_list))
     application.router.add_post("/tokens", for_token(tokens.answer_new))
     application.router.add_post("/tokens/revoke", for_token(tokens.answer_revoke))

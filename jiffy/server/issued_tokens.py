@@ -7,7 +7,8 @@ import secrets
 
 from aiohttp import web
 
-from jiffy.errors import ConflictError, InvalidError, NotFoundError
+from jiffy.errors import ConflictError, InvalidError
+from jiffy.server.token_flows import revoke_token
 from jiffy.store.tokens import TokenKind, Tokens
 
 
@@ -22,7 +23,16 @@ class IssuedTokens:
     async def answer_list(self, request: web.Request) -> web.StreamResponse:
         issued = await self._tokens.issued()
         return web.json_response(
-            [{"token_id": token.token_id, "kind": token.kind, "created_at": token.created_at} for token in issued]
+            [
+                {
+                    "token_id": token.token_id,
+                    "kind": token.kind,
+                    "created_at": token.created_at,
+                    "expires_at": token.expires_at,
+                    "approved_by": token.approved_by,
+                }
+                for token in issued
+            ]
         )
 
     async def answer_new(self, request: web.Request) -> web.StreamResponse:
@@ -46,12 +56,6 @@ class IssuedTokens:
         return web.json_response({"token": f"{token_id}:{secret}:{self._pin}", "gate": self._gate})
 
     async def answer_revoke(self, request: web.Request) -> web.StreamResponse:
-        """From now on nobody joins with it; workers that have are sent away when they connect again."""
-        token_id = str((await request.json()).get("token_id", ""))
-        issued = {token.token_id: token for token in await self._tokens.issued()}
-        if token_id not in issued:
-            raise NotFoundError(f"no token {token_id}")
-        if issued[token_id].kind is TokenKind.CLIENT:
-            raise InvalidError(f"{token_id} is the token of clients", why="without it nobody could ask the server")
-        await self._tokens.revoke(token_id)
+        """From now on nobody uses it; workers that have joined with it are sent away when they connect again."""
+        await revoke_token(self._tokens, str((await request.json()).get("token_id", "")))
         return web.json_response({})

@@ -36,6 +36,7 @@ from jiffy.server.bridges import Bridges
 from jiffy.server.build_functions import BuildFunctions
 from jiffy.server.builder import Builder
 from jiffy.server.builds import Builds
+from jiffy.server.call_queries import CallQueries
 from jiffy.server.call_records import CallRecords
 from jiffy.server.calls import Calls
 from jiffy.server.cancellations import Cancellations
@@ -81,8 +82,11 @@ from jiffy.server.standing import Standing, lead_in_turn, stand_alone
 from jiffy.server.steps import Steps
 from jiffy.server.streams import Streams
 from jiffy.server.tasks import Tasks
+from jiffy.server.token_flows import TokenFlows
 from jiffy.server.token_identity import TokenIdentity
+from jiffy.server.token_page import TokenPage
 from jiffy.server.tokens import Tokens
+from jiffy.server.variants import Variants
 from jiffy.server.volume_files import VolumeFiles
 from jiffy.server.volume_mounts import VolumeMounts
 from jiffy.server.volumes import Volumes
@@ -170,7 +174,8 @@ def _assemble(
     standing: Standing, objects: LocalObjects, data: DataDirectory, listeners: Listeners, options: ServerOptions
 ) -> _Parts:
     stores, bells = standing.stores, standing.bells
-    tokens = Tokens(data.signing_key)
+    tokens = Tokens(data.signing_key, stores.tokens)
+    token_flows = TokenFlows(stores.tokens)
     workers = Workers()
     spans = LayerSpans(options.registry_mirrors)
     remote = RemoteObjects(data.remote, stores, LocalObjects(data.objects, data.incoming, durable=False), spans)
@@ -211,6 +216,9 @@ def _assemble(
         Scaling(stores, scheduler),
         Calls(stores, scheduler, bells),
         CallRecords(stores),
+        CallQueries(stores),
+        Variants(stores),
+        token_flows,
         streams,
         volumes,
         mounts,
@@ -254,6 +262,7 @@ def _assemble(
         Imports(stores, objects, builder, remote),
         remote,
         IssuedTokens(stores.tokens, options.gate, pin),
+        TokenPage(token_flows),
         check_token,
         describe,
         fleet.describe if fleet is not None else no_fleet,

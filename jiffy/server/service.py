@@ -28,6 +28,7 @@ from jiffy.errors import (
     UnsupportedError,
 )
 from jiffy.grpc.connection import Stream
+from jiffy.server.answered import noting_answers
 from jiffy.server.caller import Caller
 
 logger = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ class Service:
     def __init__(self, nouns: Sequence[object], identify: Identify, forward: Forward | None = None) -> None:
         self._identify = identify
         self._forward = forward
+        self._answer = noting_answers(self._answer_request)
         self._handlers = {
             method.name: handler for method in METHODS if (handler := _find(nouns, method.name)) is not None
         }
@@ -110,7 +112,7 @@ class Service:
             logger.exception("%s failed", method.name)
             raise GRPCError(Status.INTERNAL, f"jiffy failed in {method.name}: {error!r}; see its log") from error
 
-    async def _answer(self, method: Method, request: Message, stream: Stream) -> None:
+    async def _answer_request(self, method: Method, request: Message, stream: Stream) -> None:
         caller = await self._identify(stream)
         handler = self._handlers.get(method.name)
         if handler is None and self._forward is not None:

@@ -20,6 +20,7 @@ from jiffy.errors import JiffyError
 from jiffy.files import replace_file
 from jiffy.periodic import keep_running
 from jiffy.server.bells import Bells
+from jiffy.server.call_queries import CallQueries
 from jiffy.server.call_records import CallRecords
 from jiffy.server.calls import Calls
 from jiffy.server.certificates import ensure_certificate
@@ -37,6 +38,7 @@ from jiffy.server.scheduler import Scheduler
 from jiffy.server.secrets import Secrets
 from jiffy.server.token_identity import TokenIdentity
 from jiffy.server.tokens import Tokens, read_signing_key
+from jiffy.server.variants import Variants
 from jiffy.store.base import Database
 from jiffy.store.ciphers import Cipher, KeyCipher
 from jiffy.store.leadership import LeadersDatabase, Leadership
@@ -114,7 +116,9 @@ async def _follow(
         Dicts(stores),
         MessageQueues(stores, doorbell.bells),
         CallRecords(stores),
-        Tokens(data.signing_key),
+        CallQueries(stores),
+        Variants(stores),
+        Tokens(data.signing_key, stores.tokens),
         Calls(stores, doorbell, doorbell.bells),
         LogQueries(stores, doorbell.bells),
         ImageNames(stores),

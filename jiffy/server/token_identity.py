@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from jiffy.errors import UnauthenticatedError
 from jiffy.grpc.connection import Stream
 from jiffy.server.caller import Caller, read_caller
 from jiffy.store.stores import Stores
 from jiffy.store.tokens import TokenKind
 
+_OPEN: Final = frozenset(f"/modal.client.ModalClient/{name}" for name in ("TokenFlowCreate", "TokenFlowWait"))
+
 
 class TokenIdentity:
-    """Identifies clients by the token in their request's metadata."""
+    """Identifies clients by the token in their request's metadata. Who asks for a token needs none."""
 
     def __init__(self, stores: Stores, http_port: int) -> None:
         self._stores = stores
@@ -18,6 +22,8 @@ class TokenIdentity:
 
     async def __call__(self, stream: Stream) -> Caller:
         metadata = stream.metadata
+        if stream.path in _OPEN:
+            return read_caller(stream, token_id="", task_id="", http_port=self._http_port)
         token_id = str(metadata.get("x-modal-token-id", ""))
         secret = str(metadata.get("x-modal-token-secret", ""))
         if await self._stores.tokens.kind_of(token_id, secret) is not TokenKind.CLIENT:
@@ -25,4 +31,4 @@ class TokenIdentity:
                 "this server did not issue the token",
                 hint='`eval "$(jiffy env)"` sets the right one in a shell, `jiffy login` in a profile',
             )
-        return read_caller(metadata, token_id=token_id, task_id="", http_port=self._http_port)
+        return read_caller(stream, token_id=token_id, task_id="", http_port=self._http_port)

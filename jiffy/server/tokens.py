@@ -12,6 +12,8 @@ from modal_proto import api_pb2
 
 from jiffy.files import create_file
 from jiffy.server.caller import Caller
+from jiffy.server.environments import WORKSPACE
+from jiffy.store.tokens import Tokens as IssuedTokens
 
 ALGORITHM: Final = "HS256"
 LIFETIME: Final = 1200
@@ -21,8 +23,9 @@ LIFETIME: Final = 1200
 class Tokens:
     """`key_file` holds the key that signs."""
 
-    def __init__(self, key_file: Path) -> None:
+    def __init__(self, key_file: Path, issued: IssuedTokens) -> None:
         self.key = read_signing_key(key_file)
+        self._issued = issued
 
     async def auth_token_get(
         self, request: api_pb2.AuthTokenGetRequest, caller: Caller
@@ -30,6 +33,22 @@ class Tokens:
         now = int(time.time())
         claims = {"sub": caller.task_id or caller.token_id, "iat": now, "exp": now + LIFETIME}
         return api_pb2.AuthTokenGetResponse(token=jwt.encode(claims, self.key, ALGORITHM))
+
+    async def token_info_get(
+        self, request: api_pb2.TokenInfoGetRequest, caller: Caller
+    ) -> api_pb2.TokenInfoGetResponse:
+        """Of the token that the caller shows: containers have none."""
+        token = await self._issued.get(caller.token_id)
+        info = api_pb2.TokenInfoGetResponse(
+            token_id=token.token_id,
+            workspace_id="ac-jiffy",
+            workspace_name=WORKSPACE,
+            user_identity=api_pb2.UserIdentity(user_id="us-jiffy", username=WORKSPACE),
+        )
+        info.created_at.FromSeconds(int(token.created_at))
+        if token.expires_at is not None:
+            info.expires_at.FromSeconds(int(token.expires_at))
+        return info
 
 
 def read_signing_key(path: Path) -> str:

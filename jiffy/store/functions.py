@@ -31,6 +31,7 @@ class StoredFunction:
     parameters: bytes | None = None
     options: bytes | None = None
     scaling: dict[str, int] = field(default_factory=dict)
+    created_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +51,9 @@ class Functions:
 
         def work(connection: Connection) -> None:
             connection.execute(
-                """INSERT INTO functions (function_id, app_id, name, handle, definition, base_id, parameters, options)
-                VALUES (?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING""",
+                """INSERT INTO functions
+                (function_id, app_id, name, handle, definition, base_id, parameters, options, created_at)
+                VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT DO NOTHING""",
                 (
                     function.function_id,
                     function.app_id,
@@ -61,6 +63,7 @@ class Functions:
                     function.base_id,
                     function.parameters,
                     function.options,
+                    time.time(),
                 ),
             )
 
@@ -71,8 +74,9 @@ class Functions:
 
         def work(connection: Connection) -> bool:
             connection.execute(
-                """INSERT INTO functions (function_id, app_id, name, handle) VALUES (?,?,?,?) ON CONFLICT DO NOTHING""",
-                (function.function_id, function.app_id, function.name, function.handle),
+                """INSERT INTO functions (function_id, app_id, name, handle, created_at) VALUES (?,?,?,?,?)
+                ON CONFLICT DO NOTHING""",
+                (function.function_id, function.app_id, function.name, function.handle, time.time()),
             )
             connection.execute(
                 """INSERT INTO definitions (definition_id, function_id, handle, definition, created_at)
@@ -120,6 +124,35 @@ class Functions:
         if (found := await self._database.read(work)) is None:
             raise NotFoundError(f"no function {function_id}")
         return found
+
+    async def variants(self, base_id: str, before: tuple[float, str], limit: int) -> list[StoredFunction]:
+        """The newest first, of those that come after `before`, the time and id of a variant. One that only keeps an earlier
+        definition is none."""
+
+        def work(connection: Connection) -> list[StoredFunction]:
+            rows = connection.execute(
+                """SELECT * FROM functions WHERE base_id=? AND base_id<>'' AND parameters IS NOT NULL
+                AND (created_at, function_id) < (?, ?) ORDER BY created_at DESC, function_id DESC LIMIT ?""",
+                (base_id, *before, limit),
+            )
+            return [_function(row) for row in rows]
+
+        return await self._database.scan(work)
+
+    async def busiest_variants(self, base_id: str, limit: int) -> list[StoredFunction]:
+        """Those with the most containers first, then the newest."""
+
+        def work(connection: Connection) -> list[StoredFunction]:
+            rows = connection.execute(
+                """SELECT functions.* FROM functions LEFT JOIN (SELECT function_id, count(*) AS tasks FROM tasks
+                WHERE ended_at IS NULL GROUP BY function_id) AS live ON live.function_id=functions.function_id
+                WHERE base_id=? AND base_id<>'' AND parameters IS NOT NULL
+                ORDER BY coalesce(live.tasks, 0) DESC, created_at DESC, functions.function_id DESC LIMIT ?""",
+                (base_id, limit),
+            )
+            return [_function(row) for row in rows]
+
+        return await self._database.scan(work)
 
     async def definition(self, definition_id: str) -> StoredDefinition:
         def work(connection: Connection) -> StoredDefinition | None:

@@ -313,4 +313,11 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     );
     CREATE INDEX queue_items_in_order ON queue_items (object_id, partition, position);
     """,
+    """
+    ALTER TABLE functions ADD COLUMN created_at REAL NOT NULL DEFAULT 0;
+    CREATE INDEX variants ON functions (base_id, created_at) WHERE base_id <> '';
+
+    ALTER TABLE tokens ADD COLUMN expires_at REAL;
+    ALTER TABLE tokens ADD COLUMN approved_by TEXT NOT NULL DEFAULT '';
+    """,
 )

@@ -20,6 +20,7 @@ from jiffy.store.environments import Environments
 from jiffy.store.functions import Functions
 from jiffy.store.image_names import ImageNames
 from jiffy.store.images import Images
+from jiffy.store.input_history import InputHistory
 from jiffy.store.logs import Logs
 from jiffy.store.machines import Machines
 from jiffy.store.mounts import Mounts
@@ -54,6 +55,7 @@ class Stores:
     functions: Functions
     images: Images
     image_names: ImageNames
+    input_history: InputHistory
     logs: Logs
     machines: Machines
     mounts: Mounts
@@ -100,6 +102,7 @@ def make_stores(database: Database, cipher: Cipher = _NO_CIPHER) -> Stores:
         functions=Functions(database),
         images=Images(database),
         image_names=ImageNames(database),
+        input_history=InputHistory(database),
         logs=Logs(database),
         machines=Machines(database),
         mounts=Mounts(database),

@@ -69,6 +69,11 @@ def test_pip_may_install() -> None:
     assert path not in names(lay_out(tree(path)))
 
 
+def test_pip_may_replace_itself() -> None:
+    described = [f"/usr/lib/python3/dist-packages/{name}.dist-info" for name in ("pip-25.1.1", "wheel-0.46.1")]
+    assert names(lay_out(tree(*described, f"{described[0]}/METADATA"))).isdisjoint(described)
+
+
 def test_nothing_of_the_machine_that_made_it_stays() -> None:
     left_out = ["/var/cache/apt/x.deb", "/tmp/x", "/var/log/dpkg.log", "/etc/machine-id", "/dev/console", "/proc/1"]
     laid_out = lay_out(tree(*left_out, "/etc/resolv.conf"))

@@ -17,6 +17,8 @@ from tests.programs.test_join import join
 from tests.programs.test_web import ask, local
 from tests.servers import ServerUnderTest, write_program
 
+pytestmark = pytest.mark.since("1.6")
+
 SOURCE = """
 import asyncio, os, time
 from aiohttp import web

@@ -157,6 +157,7 @@ def test_pip_install_from_an_index_of_ones_own(programs: Programs, tmp_path: Pat
     )
 
 
+@pytest.mark.since("1.1")
 def test_uv_pip_install_and_uv_sync(programs: Programs) -> None:
     programs.write(
         '[project]\nname = "x"\nversion = "1"\nrequires-python = ">=3.11"\ndependencies = ["toolz"]\n', "pyproject.toml"
@@ -239,6 +240,7 @@ def test_settings_of_an_image(programs: Programs) -> None:
     )
 
 
+@pytest.mark.since("1.1")
 def test_dockerfile_commands(programs: Programs) -> None:
     programs.write("context", "data.txt")
     programs.check(
@@ -292,6 +294,7 @@ USER root
 """
 
 
+@pytest.mark.since("1.1")
 def test_a_dockerfile_with_nearly_everything(programs: Programs, tmp_path: Path) -> None:
     programs.write(DOCKERFILE, "Dockerfile")
     programs.write("a", "include/a.txt")
@@ -349,6 +352,7 @@ def test_an_image_of_a_private_registry(
     assert "sesame" not in ran.output
 
 
+@pytest.mark.since("1.1")
 def test_an_image_of_a_registry_without_python_says_so(
     programs: Programs, registry: RegistryUnderTest, tmp_path: Path
 ) -> None:
@@ -375,6 +379,7 @@ def test_a_python_is_added_to_an_image_that_has_none(
     )
 
 
+@pytest.mark.since("1.5")
 def test_images_are_published_by_name_and_found_by_it(server: ServerUnderTest, programs: Programs) -> None:
     publishing = """
     import modal
@@ -396,6 +401,7 @@ def test_images_are_published_by_name_and_found_by_it(server: ServerUnderTest, p
     )
 
 
+@pytest.mark.since("1.5")
 def test_the_lines_of_builds_are_had_later(server: ServerUnderTest, programs: Programs) -> None:
     program = """
     import modal
@@ -469,7 +475,11 @@ image = slim.run_commands("echo $TOKEN; echo ${#TOKEN} > /length", secrets=[toke
     assert subprocess.run(command, capture_output=True, text=True, check=False).stdout == ""
 
 
-BUILDERS = ["2023.12", "2024.04", "2024.10", "2025.06", "2026.10", "PREVIEW"]
+BUILDERS = [
+    *("2023.12", "2024.04", "2024.10", "PREVIEW"),
+    pytest.param("2025.06", marks=pytest.mark.since("1.1")),
+    pytest.param("2026.10", marks=pytest.mark.since("1.6.4")),
+]
 
 
 @pytest.mark.parametrize("builder", BUILDERS)

@@ -1,5 +1,7 @@
 """Programs with classes: state in a container, parameters, hooks, options."""
 
+import pytest
+
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -85,6 +87,7 @@ def test_each_set_of_parameters_has_containers_of_its_own(server: ServerUnderTes
     assert "two pools" in outcome.output
 
 
+@pytest.mark.since("1.3")
 def test_options_make_a_variant_with_a_pool_of_its_own(server: ServerUnderTest, program: ProgramFolder) -> None:
     outcome = server.run(
         program("""

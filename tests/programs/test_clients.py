@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
+from tests.clients import OLDEST, VARIABLE, install_client
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -26,6 +25,10 @@ HELLO = """
     shared = modal.Dict.from_name("clients", create_if_missing=True)
     line = modal.Queue.from_name("clients", create_if_missing=True)
     volume = modal.Volume.from_name("clients", create_if_missing=True)
+
+    @app.function()
+    def turn(data: bytes) -> bytes:
+        return data[::-1]
 
     @app.function()
     def count(number: int):
@@ -64,6 +67,8 @@ HELLO = """
     def main():
         print(hello.remote("you"))
         print(sorted(hello.map(["a", "b"])))
+        large = b"large" * 1_000_000
+        assert turn.remote(large) == large[::-1]
         version = modal.__version__
         assert list(count.remote_gen(3)) == [0, 1, 2]
         counter = Counter(start=10)
@@ -78,31 +83,52 @@ HELLO = """
 """
 
 
-@pytest.fixture(scope="session")
-def clients(disk_folder: Path) -> Path:
-    """Where each version gets an environment of its own."""
-    folder = disk_folder / "clients"
-    folder.mkdir()
-    return folder
+SERVICE = """
+    import modal
 
+    app = modal.App("of-{version}", image=modal.Image.debian_slim())
 
-def install_client(folder: Path, version: str) -> str:
-    """The interpreter of an environment with this client, as a person would have it."""
-    environment = folder / version
-    subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
-    python = environment / "bin" / "python"
-    command = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check", f"modal=={version}"]
-    subprocess.run(command, check=True, timeout=200)
-    return str(python)
+    @app.function()
+    def version() -> str:
+        return modal.__version__
+
+    @app.function()
+    @modal.wsgi_app()
+    def site():
+        def answer(request, start):
+            start("200 OK", [])
+            return [modal.__version__.encode()]
+        return answer
+"""
+CALLER = """
+    import modal
+
+    print("deployed by", modal.Function.from_name("of-{version}", "version").remote())
+"""
 
 
 @pytest.mark.parametrize("version", ["1.0.5", "1.2.6", "1.4.3", "1.6.4"])
 def test_a_client_runs_builds_and_uses_the_platform(
-    server: ServerUnderTest, program: ProgramFolder, clients: Path, version: str
+    server: ServerUnderTest, program: ProgramFolder, version: str
 ) -> None:
-    python = install_client(clients, version)
-    outcome = server.run(program(HELLO), python=python)
+    outcome = server.run(program(HELLO), python=install_client(version))
     assert outcome.code == 0, outcome.output
     assert f"hello you from {version} built six" in outcome.output
     assert "greeting a" in outcome.output
     assert "all of it" in outcome.output
+
+
+def test_what_the_oldest_client_deploys_is_called_by_the_newest(
+    server: ServerUnderTest, program: ProgramFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, site = f"of-{OLDEST}", f"of-{OLDEST.replace('.', '-')}-site"
+    program(SERVICE.format(version=OLDEST), "service.py")
+    monkeypatch.setenv(VARIABLE, OLDEST)
+    assert f"http://{site}.localhost" in server.modal("deploy", "service.py", folder=program.folder)
+    with urlopen(f"http://127.0.0.1:{server.port + 1}/web/{site}/", timeout=60) as answer:
+        assert answer.read().decode() == OLDEST
+    monkeypatch.delenv(VARIABLE)
+    outcome = server.script(program(CALLER.format(version=OLDEST), "caller.py"))
+    assert f"deployed by {OLDEST}" in outcome.output
+    monkeypatch.setenv(VARIABLE, OLDEST)
+    server.modal("app", "stop", app, "--yes")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ import pytest
 
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
+
+pytestmark = pytest.mark.since("1.2")
 
 SERVICE = """
     import modal
@@ -80,7 +81,7 @@ def test_an_earlier_version_is_brought_back(server: ServerUnderTest, service: Pa
     server.modal("deploy", str(program(SERVICE.format(version="two"), "service.py")), "--tag", "second")
     server.modal("app", "rollback", "service", "v1")
     assert "function one" in server.script(program(CALLER, "caller.py")).output
-    history = json.loads(server.modal("app", "history", "service", "--json"))
+    history = server.listed("app", "history", "service")
     assert [entry["version"] for entry in history] == ["v3", "v2", "v1"]
     assert "has no version 9" in server.modal("app", "rollback", "service", "v9", code=1)
 
@@ -115,9 +116,7 @@ def test_what_is_deployed_is_listed_with_its_tags_and_gone_when_it_is_stopped(
     server: ServerUnderTest, program: ProgramFolder
 ) -> None:
     server.modal("deploy", str(program(SERVICE.format(version="one"), "service.py")))
-    newest = next(
-        each for each in json.loads(server.modal("app", "list", "--json")) if each["description"] == "service"
-    )
+    newest = next(each for each in server.listed("app", "list") if each["description"] == "service")
     assert newest["state"] == "deployed"
     outcome = server.script(program("import modal\nprint(modal.App.lookup('service').get_tags())\n"))
     assert "{'team': 'blue'}" in outcome.output
@@ -183,5 +182,5 @@ def test_environments_are_made_used_and_deleted(server: ServerUnderTest, program
     finally:
         server.modal("app", "stop", "service", "--env", "staging", "--yes")
         server.modal("environment", "delete", "staging", "--yes")
-    names = [entry["name"] for entry in json.loads(server.modal("environment", "list", "--json"))]
+    names = [entry["name"] for entry in server.listed("environment", "list")]
     assert names == ["main"]

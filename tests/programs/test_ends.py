@@ -5,6 +5,8 @@ import contextlib
 import time
 from pathlib import Path
 
+import pytest
+
 from jiffy.store.stores import open_stores
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
@@ -51,6 +53,7 @@ async def test_interrupting_the_client_ends_the_app_and_its_containers(
     assert not list(Path(server.data.containers).iterdir())
 
 
+@pytest.mark.since("1.2")
 def test_a_detached_app_goes_on_when_its_client_is_interrupted(server: ServerUnderTest, program: ProgramFolder) -> None:
     run = server.begin(program(SLOW), "--seconds", "4", options=["--detach"])
     run.await_line("working")

@@ -1,5 +1,7 @@
 """Programs with generators: values arrive as they are made."""
 
+import pytest
+
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -77,6 +79,7 @@ def test_a_container_reads_the_generator_of_another_function(server: ServerUnder
     assert "j-i-f-f-y" in outcome.output
 
 
+@pytest.mark.since("1.1")
 def test_an_exception_of_a_generator_comes_after_its_values(server: ServerUnderTest, program: ProgramFolder) -> None:
     outcome = server.run(
         program("""

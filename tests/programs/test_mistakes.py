@@ -87,6 +87,7 @@ def test_an_image_that_nobody_has_is_named(server: ServerUnderTest, program: Pro
     assert "--registry-mirror" in outcome.words
 
 
+@pytest.mark.since("1.4")
 def test_a_python_that_cannot_be_had_names_those_that_can(server: ServerUnderTest, program: ProgramFolder) -> None:
     path = mistake(program, image='modal.Image.debian_slim(python_version="3.14")')
     outcome = server.run(path)

@@ -1,5 +1,7 @@
 """Programs whose inputs fail for a while: who tries again, when, and how often."""
 
+import pytest
+
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -90,6 +92,7 @@ def test_an_input_that_takes_too_long_is_tried_again(server: ServerUnderTest, pr
     assert "try 2" in outcome.output
 
 
+@pytest.mark.since("1.3")
 def test_a_container_for_one_input_only_is_used_once(server: ServerUnderTest, program: ProgramFolder) -> None:
     outcome = server.run(
         program("""

@@ -1,5 +1,7 @@
 """Programs that say how many containers they want, and what each does at once."""
 
+import pytest
+
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -83,6 +85,7 @@ def test_inputs_are_batched_up_to_a_size_and_a_wait(server: ServerUnderTest, pro
     assert "batches of four" in outcome.output
 
 
+@pytest.mark.since("1.6")
 def test_the_autoscaler_is_set_while_the_app_runs(server: ServerUnderTest, program: ProgramFolder) -> None:
     outcome = server.run(
         program("""

@@ -15,7 +15,8 @@ import pytest
 from google.protobuf import message_factory
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
-from modal_proto import api_pb2
+from grpclib.client import Channel
+from modal_proto import api_grpc, api_pb2
 
 from jiffy.objects.base import ABSENT, BATCH_LENGTH
 from jiffy.objects.local import LocalObjects
@@ -319,3 +320,13 @@ async def test_a_batch_holds_each_object_in_order_and_says_which_are_absent(api:
             assert (await session.post(f"{api.http_url}/objects", data=nonsense)).status == 400
     async with aiohttp.ClientSession() as session:
         assert (await session.post(f"{api.http_url}/objects", data=body)).status == 401
+
+
+async def test_addresses_are_by_the_name_by_which_the_caller_asks(api: Api) -> None:
+    """Clients before 1.5 tell it only by the request's authority."""
+    metadata = {name: value for name, value in api.metadata.items() if name != "x-modal-host"}
+    channel = Channel("localhost", urlsplit(api.listeners.url).port)
+    request = api_pb2.BlobCreateRequest(content_length=1)
+    blob = await api_grpc.ModalClientStub(channel).BlobCreate(request, metadata=metadata)
+    channel.close()
+    assert blob.upload_urls.items[0].startswith(f"http://localhost:{api.listeners.http_port}/")

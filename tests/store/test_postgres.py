@@ -77,7 +77,7 @@ async def test_a_transaction_that_stands_still_is_broken_off(
     """As of a server that is stopped for a while: another may lead by then."""
 
     def work(connection: Connection) -> None:
-        connection.execute("INSERT INTO tokens VALUES ('ak-1', '', 0, 'client')")
+        connection.execute("INSERT INTO tokens (token_id, secret_sha256, created_at) VALUES ('ak-1', '', 0)")
         time.sleep(PostgresDatabase.idle_seconds + 1)
 
     with pytest.raises(UnavailableError):

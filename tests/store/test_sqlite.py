@@ -13,10 +13,12 @@ from jiffy.errors import JiffyError, UnsupportedError
 from jiffy.store.base import Connection, Work
 from jiffy.store.sqlite import SqliteDatabase
 
+_INSERT = "INSERT INTO tokens (token_id, secret_sha256, created_at) VALUES (?, '', 0)"
+
 
 def insert(name: str) -> Work[None]:
     def work(connection: Connection) -> None:
-        connection.execute("INSERT INTO tokens VALUES (?, '', 0, 'client')", (name,))
+        connection.execute(_INSERT, (name,))
 
     return work
 
@@ -55,7 +57,7 @@ async def test_a_write_that_fails_takes_no_other_with_it(database: SqliteDatabas
 
 async def test_half_of_a_failed_write_is_not_kept(database: SqliteDatabase) -> None:
     def work(connection: Connection) -> None:
-        connection.execute("INSERT INTO tokens VALUES ('half', '', 0, 'client')")
+        connection.execute(_INSERT, ("half",))
         raise ValueError("the second half is missing")
 
     with pytest.raises(ValueError, match="second half"):
@@ -86,8 +88,9 @@ from jiffy.store.sqlite import SqliteDatabase
 async def main():
     database = SqliteDatabase(Path(sys.argv[1]))
     number = 0
+    insert = "INSERT INTO tokens (token_id, secret_sha256, created_at) VALUES (?, '', 0)"
     while True:
-        await database.write(lambda c: c.execute("INSERT INTO tokens VALUES (?, '', 0, 'client')", (str(number),)))
+        await database.write(lambda c: c.execute(insert, (str(number),)))
         print(number, flush=True)
         number += 1
 

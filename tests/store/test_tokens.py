@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from jiffy.store.stores import Stores
 from jiffy.store.tokens import TokenKind
 
@@ -37,3 +40,17 @@ async def test_a_new_secret_takes_the_place_of_the_old_one(stores: Stores) -> No
     await stores.tokens.add("ak-1", "open")
     assert await stores.tokens.kind_of("ak-1", "sesame") is None
     assert await stores.tokens.kind_of("ak-1", "open") is TokenKind.CLIENT
+
+
+async def test_a_token_is_good_until_it_expires(stores: Stores) -> None:
+    await stores.tokens.add("ak-1", "sesame", expires_at=time.time() + 0.05, approved_by="ak-0")
+    assert await stores.tokens.kind_of("ak-1", "sesame") is TokenKind.CLIENT
+    await asyncio.sleep(0.06)
+    assert await stores.tokens.kind_of("ak-1", "sesame") is None
+
+
+async def test_what_the_server_made_for_its_clients_stays(stores: Stores) -> None:
+    await stores.tokens.add("ak-1", "sesame")
+    await stores.tokens.add("ak-2", "sesame", approved_by="ak-1")
+    await stores.tokens.add("wk-1", "open", TokenKind.WORKER)
+    assert [(await stores.tokens.get(name)).stays for name in ("ak-1", "ak-2", "wk-1")] == [True, False, False]
