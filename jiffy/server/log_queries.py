@@ -33,13 +33,24 @@ class LogQueries:
     async def app_get_logs(
         self, request: api_pb2.AppGetLogsRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
-        """What the app printed after the last entry that the client saw; ends with app_done, or at its timeout."""
+        """What the app, or what is named of it, printed after the last entry that the client saw; ends with app_done, or at
+        its timeout. Clients before 1.4 name a container without its app."""
+        app_id = request.app_id or (await self._stores.tasks.get(request.task_id)).app_id
+        query = LogQuery(
+            owner_id=app_id,
+            since=0.0,
+            until=float("inf"),
+            task_id=request.task_id,
+            function_id=request.function_id,
+            stream=request.file_descriptor,
+            text=request.search_text,
+        )
         position = read_entry_id(request.last_entry_id)
         deadline = time.monotonic() + min(request.timeout, LONGEST_POLL)
-        with self._bells.listen(request.app_id) as bell:
+        with self._bells.listen(app_id) as bell:
             while True:
-                done = await self._is_done(request.app_id)
-                while lines := await self._stores.logs.after(request.app_id, position):
+                done = await self._is_done(app_id, request.task_id)
+                while lines := await self._stores.logs.following(query, position):
                     for line in lines:
                         yield log_batch(line)
                     position = lines[-1].position
@@ -92,7 +103,9 @@ class LogQueries:
             steps.append(await self._step(image))
         return api_pb2.ImageBuildChainGetResponse(build_steps=steps[::-1])
 
-    async def _is_done(self, app_id: str) -> bool:
+    async def _is_done(self, app_id: str, task_id: str) -> bool:
+        if task_id:
+            return (await self._stores.tasks.get(task_id)).ended_at is not None
         app = await self._stores.apps.get(app_id)
         return app.stopped_at is not None and not await self._stores.tasks.count_live(app_id)
 

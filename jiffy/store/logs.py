@@ -74,6 +74,19 @@ class Logs:
 
         return await self._database.read(work)
 
+    async def following(self, query: LogQuery, position: int, limit: int = 500) -> list[LogLine]:
+        """Lines that a query finds after a position."""
+
+        def work(connection: Connection) -> list[LogLine]:
+            condition, values = query.condition
+            rows = connection.execute(
+                f"SELECT * FROM logs WHERE {condition} AND position>? ORDER BY position LIMIT ?",
+                (*values, position, limit),
+            )
+            return [LogLine(**row) for row in rows]
+
+        return await self._database.read(work)
+
     async def last(self, query: LogQuery, limit: int) -> list[LogLine]:
         """The last lines that a query finds, in order."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +11,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from jiffy.core.events import LogWritten
+from jiffy.store.functions import StoredFunction
+from jiffy.store.stores import open_stores
 from tests.server.conftest import Api
 
 SCRATCH = ("FROM scratch", "ENV A=b")
@@ -134,3 +138,21 @@ async def test_too_fine_a_count_is_refused(api: Api, seconds: int) -> None:
     with pytest.raises(GRPCError) as caught:
         await api.stub.AppCountLogs(request, metadata=api.metadata)
     assert caught.value.status is Status.INVALID_ARGUMENT
+
+
+async def test_lines_of_one_container_are_followed_until_it_ends(api: Api) -> None:
+    """Clients before 1.4 name the container only."""
+    stores = open_stores(api.data.database)
+    await stores.apps.add("ap-1", "an app", api_pb2.APP_STATE_DEPLOYED)
+    await stores.functions.add(StoredFunction("fu-1", "ap-1", "f", b"", b""))
+    for task_id in ("ta-1", "ta-2"):
+        await stores.tasks.add(task_id, "fu-1", "ap-1", "wo-1")
+    written = [LogWritten(name, 1, f"of {name}\n", time.time()) for name in ("ta-1", "ta-2", "ta-1")]
+    await stores.tasks.apply("wo-1", list(enumerate(written, 1)))
+    await stores.tasks.end("ta-1", "", time.time())
+    stores.close()
+    async with api.stub.AppGetLogs.open(metadata=api.metadata) as stream:
+        await stream.send_message(api_pb2.AppGetLogsRequest(task_id="ta-1", timeout=20), end=True)
+        batches = [batch async for batch in stream]
+    assert [item.data for batch in batches for item in batch.items] == ["of ta-1\n", "of ta-1\n"]
+    assert batches[-1].app_done
