@@ -60,6 +60,7 @@ LOOKER = """
 """
 
 
+@pytest.mark.since("1.4")  # before, `container logs` goes on until the container ends
 def test_containers_are_listed_described_and_stopped_and_their_input_runs_elsewhere(
     server: ServerUnderTest, program: ProgramFolder
 ) -> None:
