@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from jiffy.runtime.kernel import filesystem_of
@@ -21,6 +22,10 @@ from tests.servers import JIFFY, ServerUnderTest, free_port, write_program
 
 pytest_plugins = ["tests.buckets", "tests.postgres", "tests.companies", "tests.recording"]
 
+
+# How long an example takes is nobody's failure.
+hypothesis.settings.register_profile("jiffy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("jiffy")
 
 _RUN = "JIFFY_TEST_RUN"
 """The folder that the processes share among which tests are divided."""
