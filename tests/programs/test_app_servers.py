@@ -87,7 +87,7 @@ PROGRAM = """
             print("the program ends its server", flush=True)
             self.process.terminate()
 
-    @app.server(port=8000, unauthenticated=True, routing_region="here", exit_grace_period=5)
+    @app.server(port=8000, unauthenticated=True, routing_region="here", exit_grace_period=60)
     class Open(Server):
         pass
 
@@ -250,7 +250,7 @@ def test_requests_that_run_when_a_container_is_stopped_are_answered(served: Serv
 def test_a_new_version_answers_while_an_earlier_one_finishes(served: ServerUnderTest, program: ProgramFolder) -> None:
     _, text = ask(served, local("served-open"))
     with ThreadPoolExecutor(1) as pool:
-        running = pool.submit(ask, served, local("served-open"), "/slow?seconds=4")
+        running = pool.submit(ask, served, local("served-open"), "/slow?seconds=12")
         time.sleep(0.5)
         served.modal("deploy", str(program(written("served").replace("ends its", "ends the"), "served.py")))
         _, other = ask(served, local("served-open"))

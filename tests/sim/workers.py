@@ -49,7 +49,7 @@ class SimWorker:
 
     def _begin(self) -> None:
         self.is_dead = False
-        self.succeeds = (self.worker_id, *self.succeeds)[:2] if self.worker_id else ()
+        self.succeeds = self._remember_predecessors()
         self.worker_id = random_id("wo")
         self.connection = Connection(_find_nothing, self._hello, self._report, self._obey)
         self.containers: dict[str, SimContainer] = {}
@@ -57,6 +57,12 @@ class SimWorker:
         self._socket: Socket | None = None
         self._run = asyncio.get_running_loop().create_task(self._stay_connected())
         self.world.note(f"{self.place}: {self.worker_id} begins")
+
+    def _remember_predecessors(self) -> tuple[str, ...]:
+        """Of every other host the disk is a new one: nobody says that those before are dead."""
+        if not self.worker_id or self.world.random.random() < 0.5:
+            return ()
+        return (self.worker_id, *self.succeeds)[:2]
 
     def kill(self) -> None:
         """With all of its containers; another process begins after a while."""
