@@ -111,17 +111,15 @@ def _served(server: RunningServer, program: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def _uvicorn(folder: Path) -> Iterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    log = folder / "uvicorn.log"
-    with listener, log.open("wb") as output:
+    """It takes a listener that it is given for one of a path, and leaves out what makes TCP answer at once: so it is given
+    a port."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    url, log = f"http://127.0.0.1:{port}", folder / "uvicorn.log"
+    with log.open("wb") as output:
         command = [sys.executable, "-m", "uvicorn", "page_application:application", "--log-level", "error"]
         process = subprocess.Popen(
-            [*command, "--fd", str(listener.fileno())],
-            cwd=folder,
-            pass_fds=(listener.fileno(),),
-            stdout=output,
-            stderr=subprocess.STDOUT,
+            [*command, "--port", str(port), "--backlog", "1024"], cwd=folder, stdout=output, stderr=subprocess.STDOUT
         )
     try:
         _await_page(url, "localhost", process, log)
