@@ -57,10 +57,12 @@ _PREFIX: Final = struct.Struct("!BL")
 
 
 class Stream:
-    """A request and its answer, for who serves it. `request` is its message."""
+    """A request and its answer, for who serves it. `request` is its message, `authority` the host and port that it was sent
+    to, as the client knows them."""
 
     def __init__(self, connection: Connection, number: int, head: RequestHead, request: bytes, window: int) -> None:
         self.path = head.path
+        self.authority = head.authority
         self.metadata: Mapping[str, str | bytes] = head.metadata
         self.request = request
         self.connection = connection

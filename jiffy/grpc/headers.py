@@ -40,6 +40,7 @@ class RequestHead:
     end in -bin are bytes."""
 
     path: str
+    authority: str
     timeout: float | None
     metadata: Mapping[str, str | bytes]
 
@@ -53,6 +54,7 @@ def read_head(pairs: Sequence[Pair]) -> RequestHead:
     timeout = headers.get("grpc-timeout")
     return RequestHead(
         headers.get(":path", ""),
+        headers.get(":authority", ""),
         None if timeout is None else read_timeout(timeout),
         {name: _value(name, value) for name, value in headers.items() if _is_metadata(name)},
     )

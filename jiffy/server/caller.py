@@ -10,13 +10,15 @@ from jiffy.identifiers import derived_id, random_id
 
 GATEWAY_HOST_HEADER = "x-modal-host"
 HTTP_PORT_HEADER = "x-jiffy-http-port"
-"""Set by a server that has another one answer: where the caller reaches it by HTTP."""
+AUTHORITY_HEADER = "x-jiffy-authority"
+"""Set by a server that has another one answer: where the caller reaches it by HTTP, and by gRPC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """One request's caller. `task_id` is set for containers, `token_id` for clients. `host` is the name that the caller
-    used for this server and `http_port` where it answers HTTP there: addresses given to it have both."""
+    used for this server and `http_port` where it answers HTTP there: addresses given to it have both. `authority` is the
+    host and port of the request itself."""
 
     token_id: str
     task_id: str
@@ -24,6 +26,7 @@ class Caller:
     host: str
     http_port: int
     idempotency_key: str
+    authority: str = ""
 
     def new_id(self, prefix: str, *parts: str) -> str:
         """A fresh id; the same one when the client repeats its request."""
@@ -46,7 +49,9 @@ class Caller:
         return self.task_id
 
 
-def read_caller(metadata: Mapping[str, str | bytes], *, token_id: str, task_id: str, http_port: int) -> Caller:
+def read_caller(
+    metadata: Mapping[str, str | bytes], *, token_id: str, task_id: str, http_port: int, authority: str
+) -> Caller:
     """The caller of a request, from its metadata and from who it was shown to be."""
 
     def text(name: str) -> str:
@@ -60,4 +65,5 @@ def read_caller(metadata: Mapping[str, str | bytes], *, token_id: str, task_id: 
         host=text(GATEWAY_HOST_HEADER).partition(":")[0],
         http_port=int(text(HTTP_PORT_HEADER) or http_port),
         idempotency_key=text("x-idempotency-key"),
+        authority=text(AUTHORITY_HEADER) or authority,
     )

@@ -27,7 +27,7 @@ from yarl import URL
 from jiffy.addresses import read_address
 from jiffy.errors import UnavailableError
 from jiffy.grpc.connection import Stream
-from jiffy.server.caller import HTTP_PORT_HEADER
+from jiffy.server.caller import AUTHORITY_HEADER, HTTP_PORT_HEADER
 from jiffy.server.proxying import headers_of, is_socket, pass_request, pass_socket
 from jiffy.server.service import Method
 
@@ -65,7 +65,11 @@ class Forwarding:
 
     async def forward(self, method: Method, request: Message, stream: Stream) -> None:
         """Have a request of the wire API answered."""
-        metadata = {**stream.metadata, HTTP_PORT_HEADER: str(self._http_port)}
+        metadata = {
+            **stream.metadata,
+            HTTP_PORT_HEADER: str(self._http_port),
+            AUTHORITY_HEADER: stream.authority,
+        }
         deadline = time.monotonic() + _PATIENCE
         sent = False
         while True:

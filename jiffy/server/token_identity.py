@@ -25,4 +25,6 @@ class TokenIdentity:
                 "this server did not issue the token",
                 hint='`eval "$(jiffy env)"` sets the right one in a shell, `jiffy login` in a profile',
             )
-        return read_caller(metadata, token_id=token_id, task_id="", http_port=self._http_port)
+        return read_caller(
+            metadata, token_id=token_id, task_id="", http_port=self._http_port, authority=stream.authority
+        )
