@@ -148,4 +148,29 @@ class OpenChannel:
     channel_id: str
 
 
-Action = LaunchContainer | StopContainer | CommitVolume | ReloadVolume | OpenChannel
+@dataclass(frozen=True, slots=True)
+class Terminal:
+    """A terminal of a size in characters."""
+
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
+class ExecInContainer:
+    """Run a command in a container that runs already, beside what it runs, and as that is run but for what is given here.
+    What it prints and is told goes by a channel (`jiffy/execs.py`), which is a secret and told once, as of OpenChannel; the
+    command ends with it. With a `terminal`, that is its input and output. After `timeout_seconds` it is killed; 0 is never.
+    With `joined`, its stderr is its stdout. An empty `working_directory` means the container's."""
+
+    task_id: str
+    channel_id: str
+    argv: tuple[str, ...]
+    environment: dict[str, str] = field(default_factory=dict)
+    working_directory: str = ""
+    terminal: Terminal | None = None
+    timeout_seconds: int = 0
+    joined: bool = False
+
+
+Action = LaunchContainer | StopContainer | CommitVolume | ReloadVolume | OpenChannel | ExecInContainer

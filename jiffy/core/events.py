@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-PROTOCOL: Final = 2
+PROTOCOL: Final = 3
 """Of the messages between servers and workers; it grows when one that knows only the last would not understand."""
 
 

@@ -57,7 +57,8 @@ _PREFIX: Final = struct.Struct("!BL")
 
 
 class Stream:
-    """A request and its answer, for who serves it. `request` is its message."""
+    """A request and its answer, for who serves it. `request` is its message, `authority` the host and port that it was sent
+    to, as the client knows them."""
 
     def __init__(self, connection: Connection, number: int, head: RequestHead, request: bytes, window: int) -> None:
         self.path = head.path

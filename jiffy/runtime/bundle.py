@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import resource
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -90,6 +91,25 @@ class ContainerSpec:
 def write_bundle(spec: ContainerSpec, directory: Path) -> None:
     """Write config.json into a folder."""
     (directory / "config.json").write_text(json.dumps(describe(spec)))
+
+
+def describe_exec(
+    directory: Path,
+    argv: Sequence[str],
+    environment: Mapping[str, str],
+    working_directory: str,
+    terminal: tuple[int, int] | None,
+) -> dict[str, Any]:
+    """A process that joins the container of a bundle, and may do what the container's own may. `terminal`: rows, columns."""
+    process: dict[str, Any] = json.loads((directory / "config.json").read_text())["process"]
+    variables = dict(entry.split("=", 1) for entry in process["env"]) | dict(environment)
+    process["args"] = list(argv)
+    process["env"] = [f"{name}={value}" for name, value in variables.items()]
+    process["cwd"] = working_directory or process["cwd"]
+    if terminal is not None:
+        process["terminal"] = True
+        process["consoleSize"] = {"height": terminal[0], "width": terminal[1]}
+    return process
 
 
 def describe(spec: ContainerSpec) -> dict[str, Any]:

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from jiffy.errors import JiffyError, UnsupportedError
 from jiffy.fs.mount import bind_mount, mount_tmpfs, unmount
 from jiffy.runtime.bundle import ContainerSpec, write_bundle
 from jiffy.runtime.cgroups import ROOT, Layout, find_layout
+from jiffy.runtime.console import Console
 from jiffy.runtime.process import Process, reap_helpers
 
 _PREFERRED: Final = ("crun", "runc")
@@ -31,29 +34,60 @@ class Runtime:
         self._command = (program, "--root", str(state))
         self._reaping: asyncio.TimerHandle | None = None
         self._reap_at = 0.0
+        self._starting = 0
 
     async def start(self, spec: ContainerSpec, bundle: Path, stdout: int, stderr: int) -> Process:
         """Start a container; returns when its process runs. JiffyError with the runtime's words when it does not."""
         write_bundle(spec, bundle)
-        pid_file, log = bundle / "pid", bundle / "runtime.log"
-        runtime = await asyncio.create_subprocess_exec(
-            *(*self._command, "--log", str(log), "run", "--detach"),
-            *("--pid-file", str(pid_file), "--bundle", str(bundle), spec.identifier),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=stdout,
-            stderr=stderr,
-        )
+        arguments = ("run", "--bundle", str(bundle), spec.identifier)
         try:
-            code = await asyncio.wait_for(runtime.wait(), _START_SECONDS)
-        except (TimeoutError, asyncio.CancelledError):
-            runtime.kill()
+            return await self._begin(bundle, arguments, (asyncio.subprocess.DEVNULL, stdout, stderr))
+        except JiffyError as error:
+            await self.delete(spec.identifier)
+            raise JiffyError(f"{self.name} did not start the container", why=str(error)) from error
+        except BaseException:
             await self.delete(spec.identifier)
             raise
-        if code != 0:
-            await self.delete(spec.identifier)
-            raise JiffyError(f"{self.name} did not start the container", why=_last_line(log) or f"it ended with {code}")
-        self._reap_helpers_later()
-        return Process(int(pid_file.read_text()))
+
+    async def join(
+        self, identifier: str, process: Mapping[str, Any], folder: Path, stdio: tuple[int, int, int]
+    ) -> Process:
+        """Start a process as described in a container that runs. `folder` is an empty one for this."""
+        description = folder / "process.json"
+        description.write_text(json.dumps(process))
+        return await self._begin(folder, ("exec", "--process", str(description), identifier), stdio)
+
+    async def join_at_terminal(self, identifier: str, process: Mapping[str, Any], folder: Path) -> tuple[Process, int]:
+        """The same at a terminal of its own; gives our end of that too."""
+        description = folder / "process.json"
+        description.write_text(json.dumps(process))
+        nothing = asyncio.subprocess.DEVNULL
+        with Console(folder) as console:
+            arguments = ("exec", "--process", str(description), "--console-socket", console.path, identifier)
+            started = await self._begin(folder, arguments, (nothing, nothing, nothing))
+            return started, console.take()
+
+    async def _begin(self, folder: Path, arguments: Sequence[str], stdio: tuple[int, int, int]) -> Process:
+        """What the runtime starts, once it runs and the runtime itself is gone."""
+        pid_file, log = folder / "pid", folder / "runtime.log"
+        runtime = await asyncio.create_subprocess_exec(
+            *(*self._command, "--log", str(log), arguments[0], "--detach", "--pid-file", str(pid_file), *arguments[1:]),
+            stdin=stdio[0],
+            stdout=stdio[1],
+            stderr=stdio[2],
+        )
+        self._starting += 1
+        try:
+            code = await asyncio.wait_for(runtime.wait(), _START_SECONDS)
+            if code != 0:
+                raise JiffyError(_last_line(log) or f"{self.name} ended with {code}")
+            return Process(int(pid_file.read_text()))
+        except (TimeoutError, asyncio.CancelledError):
+            runtime.kill()
+            raise
+        finally:
+            self._starting -= 1
+            self._reap_helpers_later()
 
     def _reap_helpers_later(self) -> None:
         """Once for all that are started meanwhile: it looks at every child of this process."""
@@ -64,9 +98,12 @@ class Runtime:
 
     def _reap_helpers(self) -> None:
         loop = asyncio.get_running_loop()
+        if self._starting:
+            self._reap_at = loop.time() + _HELPER_SECONDS
         is_last = loop.time() >= self._reap_at
         self._reaping = None if is_last else loop.call_at(self._reap_at, self._reap_helpers)
-        reap_helpers()
+        if not self._starting:
+            reap_helpers()
 
     async def delete(self, identifier: str) -> None:
         """Kill and forget a container; nothing happens when it is unknown."""

@@ -21,6 +21,9 @@ _PR_SET_CHILD_SUBREAPER: Final = 36
 _ADOPTION_SECONDS: Final = 5.0
 _ADOPTION_STEP_SECONDS: Final = 0.002
 _UNKNOWN_EXIT: Final = 255
+_awaited: Final[set[int]] = set()
+"""Processes that somebody waits for."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -33,6 +36,7 @@ class Process:
         self._descriptor = os.pidfd_open(pid)
         self._exit: asyncio.Future[int] = self._loop.create_future()
         self._loop.add_reader(self._descriptor, self._end)
+        _awaited.add(pid)
 
     async def wait(self) -> int:
         """The exit code, 128+N for signal N, 255 when another process took it."""
@@ -52,12 +56,14 @@ class Process:
         with contextlib.suppress(ChildProcessError):
             reaped, status = os.waitpid(self.pid, os.WNOHANG)
             if reaped == self.pid:
+                _awaited.discard(self.pid)
                 code = os.waitstatus_to_exitcode(status)
                 self._exit.set_result(128 - code if code < 0 else code)
                 return
         if self._loop.time() < deadline and Path(f"/proc/{self.pid}").exists():
             self._loop.call_later(_ADOPTION_STEP_SECONDS, self._reap, deadline)
         else:
+            _awaited.discard(self.pid)
             self._exit.set_result(_UNKNOWN_EXIT)
 
 
@@ -72,14 +78,16 @@ def end_with_parent() -> None:
 
 
 def reap_helpers() -> None:
-    """Reap what runtimes left behind: children that ended outside this process's session and are no container's first."""
+    """Reap what runtimes left behind: children that ended outside this process's session, are no container's first, and that
+    nobody waits for. Call it while no runtime starts any. One that had joined a container keeps that from ending."""
     session = str(os.getsid(0))
     for pid in _children():
         with contextlib.suppress(FileNotFoundError, ProcessLookupError, ChildProcessError):
             status = _status(pid)
             if (
                 status["State"].startswith("Z")
-                and len(status["NSpid"].split()) == 1
+                and status["NSpid"].split()[1:] != ["1"]
+                and pid not in _awaited
                 and status["NSsid"].split()[0] != session
             ):
                 os.waitpid(pid, os.WNOHANG)

@@ -11,13 +11,15 @@ from jiffy.identifiers import derived_id, random_id
 HOST_HEADER = "x-modal-host"
 """By what name the caller reaches this server: clients before 1.5 do not say so, but ask it by that name."""
 HTTP_PORT_HEADER = "x-jiffy-http-port"
-"""Set by a server that has another one answer: where the caller reaches it by HTTP."""
+AUTHORITY_HEADER = "x-jiffy-authority"
+"""Set by a server that has another one answer: where the caller reaches it by HTTP, and by gRPC."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
     """One request's caller. `task_id` is set for containers, `token_id` for clients. `host` is the name that the caller
-    used for this server and `http_port` where it answers HTTP there: addresses given to it have both."""
+    used for this server and `http_port` where it answers HTTP there: addresses given to it have both. `authority` is the
+    host and port of the request itself."""
 
     token_id: str
     task_id: str
@@ -25,6 +27,7 @@ class Caller:
     host: str
     http_port: int
     idempotency_key: str
+    authority: str = ""
 
     def new_id(self, prefix: str, *parts: str) -> str:
         """A fresh id; the same one when the client repeats its request."""
@@ -61,4 +64,5 @@ def read_caller(stream: Stream, *, token_id: str, task_id: str, http_port: int) 
         host=(text(HOST_HEADER) or stream.authority).partition(":")[0],
         http_port=int(text(HTTP_PORT_HEADER) or http_port),
         idempotency_key=text("x-idempotency-key"),
+        authority=text(AUTHORITY_HEADER) or stream.authority,
     )

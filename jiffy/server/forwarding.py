@@ -27,7 +27,7 @@ from yarl import URL
 from jiffy.addresses import read_address
 from jiffy.errors import UnavailableError
 from jiffy.grpc.connection import Stream
-from jiffy.server.caller import HOST_HEADER, HTTP_PORT_HEADER
+from jiffy.server.caller import AUTHORITY_HEADER, HOST_HEADER, HTTP_PORT_HEADER
 from jiffy.server.proxying import headers_of, is_socket, pass_request, pass_socket
 from jiffy.server.service import Method
 
@@ -65,7 +65,12 @@ class Forwarding:
 
     async def forward(self, method: Method, request: Message, stream: Stream) -> None:
         """Have a request of the wire API answered."""
-        metadata = {HOST_HEADER: stream.authority, **stream.metadata, HTTP_PORT_HEADER: str(self._http_port)}
+        metadata = {
+            HOST_HEADER: stream.authority,
+            **stream.metadata,
+            HTTP_PORT_HEADER: str(self._http_port),
+            AUTHORITY_HEADER: stream.authority,
+        }
         deadline = time.monotonic() + _PATIENCE
         sent = False
         while True:

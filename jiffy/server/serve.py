@@ -43,6 +43,7 @@ from jiffy.server.cancellations import Cancellations
 from jiffy.server.certificates import ensure_certificate
 from jiffy.server.channels import Channels
 from jiffy.server.collection import Collection
+from jiffy.server.command_router import CommandRouter
 from jiffy.server.containers import Containers
 from jiffy.server.definitions import Definitions
 from jiffy.server.deployments import Deployments
@@ -50,6 +51,7 @@ from jiffy.server.derivations import Derivations
 from jiffy.server.dicts import Dicts
 from jiffy.server.downloads import Downloads
 from jiffy.server.environments import Environments
+from jiffy.server.execs import Execs
 from jiffy.server.exports import Exports
 from jiffy.server.functions import Functions
 from jiffy.server.http import full_application, public_application
@@ -72,6 +74,7 @@ from jiffy.server.pythons import Pythons
 from jiffy.server.remote_objects import RemoteObjects
 from jiffy.server.restoring import restore
 from jiffy.server.retention import Retention
+from jiffy.server.router_identity import RouterIdentity
 from jiffy.server.scaling import Scaling
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.schedules import Schedules
@@ -127,6 +130,7 @@ async def run_server(
         stack.push_async_callback(parts.bridges.close_all)
         await restore(parts.scheduler, parts.stores)
         stack.push_async_callback(parts.servers.close)
+        stack.push_async_callback(parts.execs.close)
         await parts.servers.restore()
         await standing.have_demand_told(stack, parts.scheduler)
         await _listen_http(stack, parts, listeners.http)
@@ -158,6 +162,8 @@ class _Parts:
     scheduler: Scheduler
     servers: AppServers
     channels: Channels
+    execs: Execs
+    tokens: Tokens
     builds: Builds
     packs: Packs
     bridges: Bridges
@@ -203,6 +209,7 @@ def _assemble(
     streams = Streams(stores, bells, blobs.read)
     channels = Channels(data.container_socket("channel"), workers.send_now)
     servers = AppServers(stores, scheduler, channels)
+    execs = Execs(channels)
     endpoints = Web(stores, WebCalls(stores, scheduler, streams, bells), servers)
     nouns: list[object] = [
         Environments(stores.environments),
@@ -225,6 +232,7 @@ def _assemble(
         Cancellations(stores, scheduler, bells),
         Containers(stores, scheduler, bells),
         servers,
+        CommandRouter(stores, scheduler, tokens, execs),
         Images(stores, definitions, builds, bells),
         ImageNames(stores),
         LogQueries(stores, bells),
@@ -232,7 +240,7 @@ def _assemble(
         Secrets(stores),
         blobs,
     ]
-    bridges = Bridges(stores, nouns, lambda: public_application(blobs, files, endpoints))
+    bridges = Bridges(stores, nouns, lambda: public_application(blobs, files, endpoints), tokens)
     workers.listener = WorkerEvents(
         stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close, mounts
     )
@@ -275,6 +283,8 @@ def _assemble(
         scheduler,
         servers,
         channels,
+        execs,
+        tokens,
         builds,
         packs,
         bridges,
@@ -313,7 +323,8 @@ async def _listen_http(stack: AsyncExitStack, parts: _Parts, listener: socket.so
 
 
 async def _listen_grpc(stack: AsyncExitStack, parts: _Parts, listeners: Listeners) -> None:
-    server = GrpcServer(Service(parts.nouns, TokenIdentity(parts.stores, listeners.http_port)))
+    identity = RouterIdentity(parts.tokens, TokenIdentity(parts.stores, listeners.http_port))
+    server = GrpcServer(Service(parts.nouns, identity))
     await server.start(listeners.grpc)
     stack.push_async_callback(server.close)
 

@@ -1,4 +1,4 @@
-"""The gRPC service: every RPC of the wire API, dispatched to the noun that answers it.
+"""The gRPC services: every RPC of the wire API and of its command router, dispatched to the noun that answers it.
 
 A noun is an object with a coroutine, or an async generator for a stream, named as the RPC in snake case. An RPC that no
 noun has is answered UNIMPLEMENTED with a sentence: an empty answer would mislead the client.
@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 from google.protobuf import message_factory
 from google.protobuf.message import DecodeError, Message
 from grpclib import GRPCError, Status
-from modal_proto import api_pb2
+from modal_proto import api_pb2, task_command_router_pb2
 
 from jiffy.errors import (
     ConflictError,
@@ -55,18 +55,24 @@ class Method:
     streams: bool
 
 
-_SERVICE: Final = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
-METHODS: Final = tuple(
-    Method(
-        each.name,
-        f"/{_SERVICE.full_name}/{each.name}",
-        message_factory.GetMessageClass(each.input_type),
-        message_factory.GetMessageClass(each.output_type),
-        each.server_streaming,
-    )
-    for each in _SERVICE.methods
+_SERVICES: Final = (
+    api_pb2.DESCRIPTOR.services_by_name["ModalClient"],
+    task_command_router_pb2.DESCRIPTOR.services_by_name["TaskCommandRouter"],
 )
-_METHODS: Final = {method.path: method for method in METHODS}
+METHODS, ROUTER_METHODS = (
+    tuple(
+        Method(
+            each.name,
+            f"/{service.full_name}/{each.name}",
+            message_factory.GetMessageClass(each.input_type),
+            message_factory.GetMessageClass(each.output_type),
+            each.server_streaming,
+        )
+        for each in service.methods
+    )
+    for service in _SERVICES
+)
+_METHODS: Final = {method.path: method for method in (*METHODS, *ROUTER_METHODS)}
 
 Handler = Callable[[Any, Caller], Awaitable[Message] | AsyncIterator[Message]]
 
@@ -92,7 +98,7 @@ class Service:
         self._forward = forward
         self._answer = noting_answers(self._answer_request)
         self._handlers = {
-            method.name: handler for method in METHODS if (handler := _find(nouns, method.name)) is not None
+            path: handler for path, method in _METHODS.items() if (handler := _find(nouns, method.name)) is not None
         }
 
     async def __call__(self, stream: Stream) -> None:
@@ -114,7 +120,7 @@ class Service:
 
     async def _answer_request(self, method: Method, request: Message, stream: Stream) -> None:
         caller = await self._identify(stream)
-        handler = self._handlers.get(method.name)
+        handler = self._handlers.get(method.path)
         if handler is None and self._forward is not None:
             await self._forward(method, request, stream)
             return

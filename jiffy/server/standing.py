@@ -34,6 +34,7 @@ from jiffy.server.listeners import Listeners, publish_address
 from jiffy.server.log_queries import LogQueries
 from jiffy.server.message_queues import MessageQueues
 from jiffy.server.options import ServerOptions
+from jiffy.server.router_identity import RouterIdentity
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.secrets import Secrets
 from jiffy.server.token_identity import TokenIdentity
@@ -111,6 +112,7 @@ async def _follow(
 ) -> None:
     """Until it is this server's turn."""
     forwarding = Forwarding(data.certificate, listeners.http_port)
+    tokens = Tokens(data.signing_key, stores.tokens)
     nouns = (
         Environments(stores.environments),
         Dicts(stores),
@@ -118,7 +120,7 @@ async def _follow(
         CallRecords(stores),
         CallQueries(stores),
         Variants(stores),
-        Tokens(data.signing_key, stores.tokens),
+        tokens,
         Calls(stores, doorbell, doorbell.bells),
         LogQueries(stores, doorbell.bells),
         ImageNames(stores),
@@ -130,7 +132,7 @@ async def _follow(
         publish_address(data, listeners, leader)
         doorbell.bells.ring_all_here()
 
-    identity = TokenIdentity(stores, listeners.http_port)
+    identity = RouterIdentity(tokens, TokenIdentity(stores, listeners.http_port))
     async with serve_beside(forwarding, nouns, identity, listeners.grpc, listeners.http):
         await await_lead(leadership, address, follow)
 

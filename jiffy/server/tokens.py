@@ -10,6 +10,7 @@ from typing import Final
 import jwt
 from modal_proto import api_pb2
 
+from jiffy.errors import UnauthenticatedError
 from jiffy.files import create_file
 from jiffy.server.caller import Caller
 from jiffy.server.environments import WORKSPACE
@@ -18,6 +19,8 @@ from jiffy.store.tokens import Tokens as IssuedTokens
 ALGORITHM: Final = "HS256"
 LIFETIME: Final = 1200
 """Seconds. The client asks for another when half of it has passed."""
+
+_ROUTER: Final = "command-router"
 
 
 class Tokens:
@@ -49,6 +52,20 @@ class Tokens:
         if token.expires_at is not None:
             info.expires_at.FromSeconds(int(token.expires_at))
         return info
+
+    def grant(self, task_id: str) -> str:
+        """A token with which commands are run in a container."""
+        now = int(time.time())
+        claims = {"sub": task_id, "aud": _ROUTER, "iat": now, "exp": now + LIFETIME}
+        return jwt.encode(claims, self.key, ALGORITHM)
+
+    def check_grant(self, token: str) -> str:
+        """Which container it is for; UnauthenticatedError when it is none, or is too old."""
+        try:
+            claims = jwt.decode(token, self.key, [ALGORITHM], audience=_ROUTER, options={"require": ["exp", "sub"]})
+        except jwt.InvalidTokenError as error:
+            raise UnauthenticatedError("the token for commands in a container is not good", why=str(error)) from error
+        return str(claims["sub"])
 
 
 def read_signing_key(path: Path) -> str:

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from aiohttp import WSCloseCode, WSMsgType, web
 
-from jiffy.core.actions import Action, LaunchContainer, OpenChannel, StopContainer
+from jiffy.core.actions import Action, ExecInContainer, LaunchContainer, OpenChannel, StopContainer
 from jiffy.core.events import PROTOCOL, Event, VolumeAnswered, WorkerConnected, WorkerReported
 from jiffy.core.messages import describe, read_event
 from jiffy.core.placement import Room
@@ -93,7 +93,7 @@ class Workers:
         orders.append(action)
         worker.outbox.put_nowait(_envelope(action))
 
-    def send_now(self, worker_id: str, action: OpenChannel) -> None:
+    def send_now(self, worker_id: str, action: OpenChannel | ExecInContainer) -> None:
         """Tell a worker what is of use at once or not at all; UnavailableError when it is not connected."""
         worker = self._workers.get(worker_id)
         if worker is None or worker.socket is None:

@@ -16,7 +16,15 @@ from typing import Final
 
 from jiffy import failpoints
 from jiffy.addresses import read_address
-from jiffy.core.actions import Action, CommitVolume, LaunchContainer, OpenChannel, ReloadVolume, StopContainer
+from jiffy.core.actions import (
+    Action,
+    CommitVolume,
+    ExecInContainer,
+    LaunchContainer,
+    OpenChannel,
+    ReloadVolume,
+    StopContainer,
+)
 from jiffy.core.events import PROTOCOL, Listeners, WorkerConnected, WorkerReported
 from jiffy.datadir import DataDirectory, read_token
 from jiffy.errors import JiffyError
@@ -32,6 +40,7 @@ from jiffy.worker.caches import BUILD_CACHE_BYTES
 from jiffy.worker.channels import Channels
 from jiffy.worker.connection import Connection, local_server
 from jiffy.worker.container import Container
+from jiffy.worker.execs import Execs
 from jiffy.worker.gpus import NO_GPUS, Inventory
 from jiffy.worker.host import HTTP_PORT, Host, Origin, open_host
 from jiffy.worker.lineage import succeed
@@ -84,6 +93,7 @@ class Agent:
         self._connection = Connection(self._find_server, self._hello, self._report, self._obey)
         self._host: Host | None = None
         self._channels: Channels | None = None
+        self._execs: Execs | None = None
 
     async def run(self) -> None:
         """From taking the lock until SIGTERM, SIGINT, or too long without a server. Raises what the server says when it
@@ -114,6 +124,7 @@ class Agent:
             await relay.open({"grpc": grpc, "http": http})
         dial = partial(relay.dial, "channel") if self._options.servers else self._dial_local_server
         self._channels = Channels(self._host.network, dial)
+        self._execs = Execs(self._host.runtime, dial)
         connection = asyncio.ensure_future(self._connection.run())
         watcher = asyncio.ensure_future(self._watch_server())
         await self._ended.wait()
@@ -124,6 +135,7 @@ class Agent:
         connection.cancel()
         await asyncio.gather(connection, watcher, return_exceptions=True)
         await self._channels.close()
+        await self._execs.close()
         await relay.close()
 
     def _leave(self) -> None:
@@ -191,6 +203,8 @@ class Agent:
                 self._containers[action.task_id].stop(action)
             case OpenChannel() if action.task_id in self._containers and self._channels is not None:
                 self._channels.open(action, self._containers[action.task_id].address)
+            case ExecInContainer() if action.task_id in self._containers and self._execs is not None:
+                self._execs.begin(action, self._containers[action.task_id])
             case CommitVolume() | ReloadVolume() if action.task_id in self._containers:
                 self._containers[action.task_id].obey(action)
 

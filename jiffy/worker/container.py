@@ -136,13 +136,13 @@ class Container:
         if order.network:
             self._interface = await self._host.network.take()
         phases.end("network")
-        self._bundle.mkdir()
+        self.bundle.mkdir()
         self._devices = await self._host.gpus.take(order.resources.gpus)
         volumes = await self._open_volumes(self._root) if order.volumes else []
         buckets = await self._open_buckets(self._root) if order.buckets else []
         spec = self._spec(self._root, [*caches, *volumes, *buckets])
         stdout, stderr = self._pipes
-        self._process = await self._host.runtime.start(spec, self._bundle, stdout.writer, stderr.writer)
+        self._process = await self._host.runtime.start(spec, self.bundle, stdout.writer, stderr.writer)
         failpoints.reach("container-started")
         phases.end("runtime")
         for pipe in self._pipes:
@@ -207,7 +207,7 @@ class Container:
             environment=environment,
             working_directory=order.working_directory,
             hostname=hostname,
-            mounts=(*caches, *_write_files(self._bundle / "files", files)),
+            mounts=(*caches, *_write_files(self.bundle / "files", files)),
             network_namespace="" if self._interface is None else self._interface.namespace,
             cgroup=self.cgroup,
             memory_bytes=order.resources.memory_bytes or self._host.capacity.memory_bytes,
@@ -220,7 +220,12 @@ class Container:
         )
 
     @property
-    def _bundle(self) -> Path:
+    def runs(self) -> bool:
+        """Its first process does, or did a moment ago."""
+        return self._process is not None
+
+    @property
+    def bundle(self) -> Path:
         return self._host.data.runtime / self.task_id
 
     @property
@@ -261,7 +266,7 @@ class Container:
         await _try(self._host.runtime.delete(self.task_id))
         await _try(cgroups.remove_group(self.cgroup))
         self._host.gpus.give_back(self._devices)
-        shutil.rmtree(self._bundle, ignore_errors=True)
+        shutil.rmtree(self.bundle, ignore_errors=True)
         if self._volumes is not None:
             await _try(self._volumes.close())
         if self._buckets is not None:

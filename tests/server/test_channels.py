@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from jiffy.core.actions import OpenChannel
+from jiffy.core.actions import ExecInContainer, OpenChannel
 from jiffy.errors import UnavailableError
-from jiffy.server.channels import Channels
+from jiffy.server.channels import Channels, Order
 from jiffy.tunnels import channel_header
 from jiffy.unix_sockets import connect_to
 
@@ -23,10 +23,10 @@ class FakeWorker:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.answers: bool | None = True
-        self.ordered: list[OpenChannel] = []
+        self.ordered: list[Order] = []
         self.jobs: list[asyncio.Task[None]] = []
 
-    def send(self, worker_id: str, order: OpenChannel) -> None:
+    def send(self, worker_id: str, order: Order) -> None:
         self.ordered.append(order)
         if self.answers is not None:
             header = channel_header(order.channel_id, is_open=self.answers)
@@ -62,7 +62,20 @@ async def read(connection: socket.socket) -> bytes:
 async def test_a_channel_is_a_connection_to_the_container(channels: Channels, worker: FakeWorker) -> None:
     connection = await channels.open("wo-1", "ta-1", 8000)
     assert await read(connection) == b"first bytes", "the header is taken off, and nothing else"
-    assert (worker.ordered[0].task_id, worker.ordered[0].port) == ("ta-1", 8000)
+    (order,) = worker.ordered
+    assert isinstance(order, OpenChannel)
+    assert (order.task_id, order.port) == ("ta-1", 8000)
+
+
+async def test_a_channel_may_be_to_a_command(channels: Channels, worker: FakeWorker) -> None:
+    order = ExecInContainer("ta-1", "", ("ls", "-l"))
+    assert await read(await channels.exec("wo-1", order)) == b"first bytes"
+    (sent,) = worker.ordered
+    assert isinstance(sent, ExecInContainer)
+    assert sent.argv == ("ls", "-l") and len(sent.channel_id) == 32
+    worker.answers = False
+    with pytest.raises(UnavailableError, match="container ta-1 is not started yet"):
+        await channels.exec("wo-1", order)
 
 
 async def test_a_port_where_nobody_listens_is_told(channels: Channels, worker: FakeWorker) -> None:
