@@ -33,8 +33,16 @@ class Disk:
         finally:
             os.close(descriptor)
 
+    def boot(self) -> None:
+        """With a copy of what the disk has. Another mount namespace, made meanwhile, may still have the disk that failed,
+        whose file system writes the head of its journal anew when it goes at last: all synced since would be lost."""
+        self.unmount()
+        copy = self.image.with_suffix(".copy")
+        subprocess.run(["cp", "--sparse=always", self.image, copy], check=True)
+        copy.rename(self.image)
+        self.mount()
+
     def mount(self) -> None:
-        """By a device of its own: other mount namespaces may still have what was mounted before, and mount would find it."""
         attach = ["losetup", "--find", "--show", str(self.image)]
         device = subprocess.run(attach, capture_output=True, text=True, check=True).stdout.strip()
         subprocess.run(["mount", device, str(self.folder)], check=True)
@@ -50,8 +58,8 @@ class Disk:
 
 @contextmanager
 def open_disk(yard: Path, size: int) -> Iterator[Disk]:
-    """In a yard that is shared with all mount namespaces: what is unmounted here is unmounted in those of other tests too.
-    What lives on in one writes, much later, what it still had to a disk that has lost its power since."""
+    """In a yard that is shared with all mount namespaces: what is unmounted here is unmounted in most of the others too, and
+    the loop device goes."""
     yard.mkdir()
     subprocess.run(["mount", "--bind", str(yard), str(yard)], check=True)
     subprocess.run(["mount", "--make-shared", str(yard)], check=True)

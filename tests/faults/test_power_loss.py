@@ -67,8 +67,7 @@ def cut(server: ServerUnderTest, disk: Disk) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.1)
-    disk.unmount()
-    disk.mount()
+    disk.boot()
     synced = json.loads(server.data.synced.read_text()) if server.data.synced.exists() else {}
     server.data.synced.write_text(json.dumps({**synced, "boot": "before"}))
 
