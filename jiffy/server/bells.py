@@ -20,7 +20,8 @@ class Bell:
     async def wait(self, timeout: float) -> bool:
         """True when rung, False after `timeout` seconds."""
         try:
-            await asyncio.wait_for(self._event.wait(), max(0.0, timeout))
+            async with asyncio.timeout(max(0.0, timeout)):
+                await self._event.wait()
         except TimeoutError:
             return False
         self._event.clear()

@@ -77,7 +77,7 @@ class Containers:
         return Empty()
 
     async def _offer(self, entry: Input) -> api_pb2.FunctionGetInputsItem:
-        call = await self._stores.calls.get(entry.call_id)
+        call = await self._stores.calls.recall(entry.call_id)
         return api_pb2.FunctionGetInputsItem(
             input_id=entry.input_id,
             input=api_pb2.FunctionInput.FromString(entry.body),

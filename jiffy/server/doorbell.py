@@ -46,7 +46,10 @@ class Doorbell:
         self._noted = asyncio.Event()
         self._jobs = Jobs()
 
-    async def add_demand(self, function_id: str, inputs: int) -> None:
+    def call_containers(self, function_id: str, inputs: int) -> None:
+        """They are called by the server that leads, once it hears of it."""
+
+    async def add_demand(self, function_id: str, inputs: int, *, called: bool = False) -> None:
         """Inputs of a function are in the store: for a server that does not lead."""
         self._inputs[function_id] += inputs
         self._noted.set()

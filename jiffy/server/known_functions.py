@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from modal_proto import api_pb2
@@ -13,6 +14,7 @@ from jiffy.core.pools import Settings
 from jiffy.server.settings import read_settings
 from jiffy.store.functions import Functions, StoredFunction
 
+_REMEMBERED: Final = 1000
 _PLAIN: Final = (
     "timeout_secs",
     "max_concurrent_inputs",
@@ -32,7 +34,7 @@ _SCALING: Final = {
 
 @dataclass(frozen=True, slots=True)
 class KnownFunction:
-    """`base_id` is that of the function whose definition it follows: its own but for a variant. `parameters`: a serialized
+    """Not to be changed. `base_id` is that of the function whose definition it follows: its own but for a variant. `parameters`: a serialized
     ClassParameterSet."""
 
     function_id: str
@@ -66,18 +68,32 @@ async def read_function(functions: Functions, function_id: str) -> KnownFunction
 async def know_function(functions: Functions, stored: StoredFunction) -> KnownFunction:
     """What a stored function is now, with what it follows."""
     base = await functions.get(stored.base_id) if stored.base_id else stored
-    definition = api_pb2.Function.FromString(stored.definition or base.definition or b"")
-    if stored.options:
-        apply_options(definition, api_pb2.FunctionOptions.FromString(stored.options))
-    scale(definition, {**base.scaling, **stored.scaling})
-    return KnownFunction(
+    return _read(
         stored.function_id,
         base.function_id,
         stored.app_id,
-        definition,
-        read_settings(definition),
+        stored.definition or base.definition or b"",
+        stored.options or b"",
+        tuple({**base.scaling, **stored.scaling}.items()),
         stored.parameters or b"",
     )
+
+
+@lru_cache(_REMEMBERED)
+def _read(
+    function_id: str,
+    base_id: str,
+    app_id: str,
+    definition: bytes,
+    options: bytes,
+    scaling: tuple[tuple[str, int], ...],
+    parameters: bytes,
+) -> KnownFunction:
+    read = api_pb2.Function.FromString(definition)
+    if options:
+        apply_options(read, api_pb2.FunctionOptions.FromString(options))
+    scale(read, dict(scaling))
+    return KnownFunction(function_id, base_id, app_id, read, read_settings(read), parameters)
 
 
 def apply_options(definition: api_pb2.Function, options: api_pb2.FunctionOptions) -> None:

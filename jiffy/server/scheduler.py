@@ -74,11 +74,17 @@ class Scheduler:
 
     # What the server's nouns ask for
 
-    async def add_demand(self, function_id: str, inputs: int) -> None:
-        """Inputs of a function became pending, and are in the store. With 0: it may need containers without any."""
+    async def add_demand(self, function_id: str, inputs: int, *, called: bool = False) -> None:
+        """Inputs of a function became pending, and are in the store. With 0: it may need containers without any. `called`:
+        containers were called for them."""
         await self.function(function_id)
-        self._queues.call(function_id, inputs)
+        if not called:
+            self._queues.call(function_id, inputs)
         self.tell(facts.InputsArrived(function_id, inputs))
+
+    def call_containers(self, function_id: str, inputs: int) -> None:
+        """That wait, to look for inputs."""
+        self._queues.call(function_id, inputs)
 
     async def function(self, function_id: str) -> KnownFunction:
         if (known := self._functions.get(function_id)) is None:
@@ -172,6 +178,7 @@ class Scheduler:
         changed = await self._stores.calls.finish(task_id, results)
         failpoints.reach("output-recorded")
         self._ring(changed)
+        await asyncio.sleep(0)  # who waits for an output has it before the container has its answer
         self.tell(facts.InputsEnded(task_id, tuple(result.input_id for result in results), seconds))
         if any(result.backoff is not None for result in results) and (function := self.peek_function(task_id)):
             await self.add_demand(function.function_id, 0)

@@ -17,7 +17,7 @@ from typing import Any, Final
 from jiffy.core.attempts import Attempt, Backoff, accepts, next_retry
 from jiffy.errors import ConflictError, NotFoundError
 from jiffy.identifiers import derived_id
-from jiffy.store.base import Connection, Database, Row
+from jiffy.store.base import Connection, Database, Row, Seen
 
 WEB_CALL: Final = 1
 """The type of a call that stands for a web request: of those that no client uses any more."""
@@ -25,6 +25,9 @@ WEB_CALL: Final = 1
 _CLAIMED: Final = "SELECT * FROM inputs WHERE task_id=? AND claim_key=? AND finished_at IS NULL"
 ROWS_AT_ONCE: Final = 256
 """Rows that one transaction changes where many are to be changed."""
+
+_REMEMBERED: Final = 1000
+"""Calls of which is known, without a look, what never changes."""
 
 _UNATTENDED: Final = (2, 3)
 """The wire API's types of calls whose client does not wait, and does not try again itself."""
@@ -117,10 +120,11 @@ class Counted:
 class Calls:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._remembered: dict[str, Call] = {}
 
-    async def add(self, call: Call, inputs: Sequence[tuple[int, bytes]]) -> list[str]:
-        """Create a call with its first inputs (number, body); gives their ids. Repeating it changes nothing. ConflictError
-        when its app was stopped."""
+    async def add(self, call: Call, inputs: Sequence[tuple[int, bytes]], seen: Seen | None = None) -> list[str]:
+        """Create a call with its first inputs (number, body); gives their ids. Repeating it changes nothing. `seen` is called
+        once they can be claimed. ConflictError when its app was stopped. A web request's call need not outlive its server."""
 
         def work(connection: Connection) -> list[str]:
             if _is_stopped(connection, "app_id", call.app_id):
@@ -139,16 +143,37 @@ class Calls:
             )
             return _insert_inputs(connection, call.call_id, call.function_id, inputs)
 
-        return await self._database.write(work)
+        if call.invocation_type == WEB_CALL:
+            identifiers = await self._database.commit(work)
+            if seen is not None:
+                seen()
+        else:
+            identifiers = await self._database.write(work, seen)
+        self._remember(call)
+        return identifiers
 
-    async def add_inputs(self, call_id: str, inputs: Sequence[tuple[int, bytes]]) -> list[str]:
-        """Add inputs to a call, each once however often it is sent."""
-        call = await self.get(call_id)
+    async def add_inputs(
+        self, call_id: str, inputs: Sequence[tuple[int, bytes]], seen: Seen | None = None
+    ) -> list[str]:
+        """Add inputs to a call, each once however often it is sent. `seen` is called once they can be claimed."""
+        call = await self.recall(call_id)
 
         def work(connection: Connection) -> list[str]:
             return _insert_inputs(connection, call_id, call.function_id, inputs)
 
-        return await self._database.write(work)
+        return await self._database.write(work, seen)
+
+    async def recall(self, call_id: str) -> Call:
+        """A call, as it was at some time: for what never changes of it."""
+        if (call := self._remembered.get(call_id)) is None:
+            call = await self.get(call_id)
+            self._remember(call)
+        return call
+
+    def _remember(self, call: Call) -> None:
+        if len(self._remembered) >= _REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
+        self._remembered[call.call_id] = call
 
     async def get(self, call_id: str) -> Call:
         def work(connection: Connection) -> Call | None:
@@ -172,7 +197,7 @@ class Calls:
         self, function_id: str, task_id: str, limit: int, key: str, *, besides: bool = False
     ) -> list[Input]:
         """Give a task the oldest pending inputs of a function. The same key asks again for the same inputs, or for others
-        `besides` them. A task that has ended gets none."""
+        `besides` them. A task that has ended gets none. A claim that is lost with the power leaves them pending."""
 
         def work(connection: Connection) -> list[Input]:
             task = connection.execute(
@@ -192,7 +217,7 @@ class Calls:
 
         if not await self._database.read(lambda connection: _may_claim(connection, function_id, task_id, key)):
             return []
-        return await self._database.write(work)
+        return await self._database.commit(work)
 
     async def finish(self, task_id: str, results: Iterable[Result]) -> list[str]:
         """Record results of a task; gives the ids of the calls that gained an output. Stale results are dropped."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from jiffy.errors import ExhaustedError, JiffyError, UnsupportedError
-from jiffy.store.base import Work
+from jiffy.store.base import Seen, Work
 from jiffy.store.schema import MIGRATIONS
 from jiffy.store.sqlite_log import SqliteLog
 
@@ -50,10 +50,18 @@ class SqliteDatabase:
         self._reads = 0
         self._is_open = True
 
-    async def write(self, work: Work[T]) -> T:
+    async def write(self, work: Work[T], seen: Seen | None = None) -> T:
         changes = self._connection.total_changes
         value = self._transact(work)
+        if seen is not None:
+            seen()
         await self._log.sync(self._connection.total_changes - changes)
+        return value
+
+    async def commit(self, work: Work[T]) -> T:
+        changes = self._connection.total_changes
+        value = self._transact(work)
+        self._log.note(self._connection.total_changes - changes)
         return value
 
     async def read(self, work: Work[T]) -> T:

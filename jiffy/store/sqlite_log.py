@@ -47,7 +47,7 @@ class SqliteLog:
         """Until all that was committed so far is on the disk, with so many changed rows more than before."""
         if not changes:
             return
-        self._changes += changes
+        self.note(changes)
         loop = asyncio.get_running_loop()
         if self._gathering is None or self._gathering.loop is not loop:
             self._gathering = _Group(loop)
@@ -55,6 +55,10 @@ class SqliteLog:
         waiting = loop.create_future()
         self._gathering.waiting.append(waiting)
         await waiting
+
+    def note(self, changes: int) -> None:
+        """So many changed rows more were committed; the next sync is theirs too."""
+        self._changes += changes
 
     def close(self) -> None:
         self._groups.put(None)
