@@ -11,13 +11,19 @@ import errno
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 ROOT: Final = Path("/sys/fs/cgroup")
+_FREEZER: Final = "freezer.state"
+"""Of version 1."""
+
 _REMOVAL_SECONDS: Final = 5.0
+_FREEZE_SECONDS: Final = 1.0
+_STEP_SECONDS: Final = 0.005
 
 
 class Layout(StrEnum):
@@ -77,6 +83,18 @@ def processes(group: str, root: Path = ROOT) -> set[int]:
     return found
 
 
+@contextlib.asynccontextmanager
+async def frozen(group: str, root: Path = ROOT) -> AsyncIterator[None]:
+    """Nothing in a group or below it runs meanwhile. What the kernel cannot freeze soon, because it waits for a disk, say, is
+    not waited for; nothing is frozen where no group can be."""
+    folder = root / group if find_layout(root) is Layout.V2 else root / "freezer" / group
+    try:
+        await _freeze(folder)
+        yield
+    finally:
+        _thaw(folder)
+
+
 async def remove_group(group: str, root: Path = ROOT) -> None:
     """Kill whatever is in a group and below, and remove it from every hierarchy. Nothing happens when it is gone."""
     folders = [folder for folder in _folders(group, root) if folder.is_dir()]
@@ -84,17 +102,53 @@ async def remove_group(group: str, root: Path = ROOT) -> None:
     while folders:
         for folder in folders:
             _kill_all(folder)
+            _thaw_all(folder)
         folders = [folder for folder in folders if not _remove_tree(folder)]
         if time.monotonic() > deadline:
             raise TimeoutError(f"processes in {folders[0]} do not die")
         if folders:
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(_STEP_SECONDS)
 
 
 def _folders(group: str, root: Path) -> list[Path]:
     if find_layout(root) is Layout.V2:
         return [root / group]
     return [hierarchy / group for hierarchy in root.iterdir() if hierarchy.is_dir() and not hierarchy.is_symlink()]
+
+
+async def _freeze(folder: Path) -> None:
+    """What is forked as it freezes may need to be told again."""
+    deadline = time.monotonic() + _FREEZE_SECONDS
+    while _try_to_write(folder / _FREEZER, "FROZEN") or _try_to_write(folder / "cgroup.freeze", "1"):
+        if _is_frozen(folder) or time.monotonic() > deadline:
+            return
+        await asyncio.sleep(_STEP_SECONDS)
+
+
+def _is_frozen(folder: Path) -> bool:
+    with contextlib.suppress(OSError):
+        return (folder / _FREEZER).read_text().strip() == "FROZEN"
+    return _read_field(folder / "cgroup.events", "frozen") == 1
+
+
+def _thaw(folder: Path) -> None:
+    _try_to_write(folder / _FREEZER, "THAWED")
+    _try_to_write(folder / "cgroup.freeze", "0")
+
+
+def _thaw_all(folder: Path) -> None:
+    """In version 1 what is frozen does not even die."""
+    if (folder / _FREEZER).exists():
+        for path in folder.rglob(_FREEZER):
+            _try_to_write(path, "THAWED")
+
+
+def _try_to_write(path: Path, text: str) -> bool:
+    """False when it is not there, or is about to be gone."""
+    with contextlib.suppress(OSError), path.open("rb+", buffering=0) as file:
+        file.write(text.encode())
+        return True
+    return False
 
 
 def _kill_all(folder: Path) -> None:

@@ -26,10 +26,10 @@ from jiffy.core.actions import ExecInContainer
 from jiffy.errors import JiffyError
 from jiffy.execs import PIECE_BYTES, Kind, encode, read_frames
 from jiffy.jobs import Jobs
-from jiffy.runtime import cgroups
 from jiffy.runtime.bundle import describe_exec
 from jiffy.runtime.oci import Runtime
 from jiffy.runtime.process import Process
+from jiffy.runtime.sessions import kill_session
 from jiffy.tunnels import Stream, channel_header, close
 from jiffy.worker.channels import Dial
 from jiffy.worker.container import Container
@@ -148,6 +148,7 @@ class _Command:
         self._ends = ends
         self._cgroup = cgroup
         self._timeout = timeout_seconds
+        self._has_expired = False
         self._reader, self._writer = server
         self._saying = asyncio.Lock()
         self._input: asyncio.Queue[bytes] = asyncio.Queue()
@@ -155,29 +156,32 @@ class _Command:
         self._session = os.getsid(ends.process.pid)
 
     async def run(self) -> None:
-        loop = asyncio.get_running_loop()
-        alarm = loop.call_later(self._timeout, self._kill) if self._timeout else None
         listening = asyncio.ensure_future(self._listen())
-        others = [asyncio.ensure_future(work) for work in (self._tell(), self._feed())]
+        others = [asyncio.ensure_future(work) for work in (self._tell(), self._feed(), self._expire())]
         try:
             await listening
         finally:
-            if alarm is not None:
-                alarm.cancel()
             for task in (listening, *others):
                 task.cancel()
             await asyncio.gather(listening, *others, return_exceptions=True)
-            if not self._exit.done():
-                self._kill()
+            if self._has_expired or not self._exit.done():
+                await self._kill()
                 self._exit.cancel()
 
-    def _kill(self) -> None:
+    async def _expire(self) -> None:
+        if self._timeout:
+            await asyncio.sleep(self._timeout)
+            self._has_expired = True
+            await self._kill()
+
+    async def _kill(self) -> None:
         """The whole session: a shell's jobs have groups of their own. A runtime may have begun the session itself."""
         self._ends.process.signal(signal.SIGKILL)
-        for pid in cgroups.processes(self._cgroup):
-            with contextlib.suppress(ProcessLookupError):
-                if os.getsid(pid) == self._session != os.getsid(0):
-                    os.kill(pid, signal.SIGKILL)
+        if self._session != os.getsid(0):
+            try:
+                await kill_session(self._session, self._cgroup)
+            except TimeoutError:
+                logger.warning("processes of a command in %s do not die", self._cgroup)
 
     async def _listen(self) -> None:
         """To the server, until it hangs up: then nobody wants to know any more."""

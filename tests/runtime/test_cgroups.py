@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -54,6 +55,22 @@ def test_a_group_that_is_gone_used_nothing(tmp_path: Path) -> None:
     assert cgroups.read_usage("absent", tmp_path).memory_bytes == 0
 
 
+async def test_the_second_version_freezes_by_a_file_of_each_group(tmp_path: Path) -> None:
+    folder = tmp_path / "group"
+    folder.mkdir()
+    (tmp_path / "cgroup.controllers").touch()
+    (folder / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+    (folder / "cgroup.freeze").write_text("0")
+    async with cgroups.frozen("group", tmp_path):
+        assert (folder / "cgroup.freeze").read_text() == "1"
+    assert (folder / "cgroup.freeze").read_text() == "0"
+
+
+async def test_where_no_group_can_be_frozen_none_is(tmp_path: Path) -> None:
+    async with cgroups.frozen("group", tmp_path):
+        assert not list(tmp_path.iterdir())
+
+
 @pytest.fixture
 async def group() -> AsyncIterator[str]:
     name = "jiffy-test03"
@@ -63,11 +80,41 @@ async def group() -> AsyncIterator[str]:
 
 @pytest.mark.root
 async def test_a_group_is_removed_with_the_processes_and_groups_in_it(group: str) -> None:
-    parent = "pids" if find_layout() is not Layout.V2 else "."
-    inner = cgroups.ROOT / parent / group / "inner"
-    inner.mkdir(parents=True)
-    process = await asyncio.create_subprocess_exec("sleep", "600")
-    (inner / "cgroup.procs").write_text(str(process.pid))
+    process = await begin(group, "sleep", "600")
     await cgroups.remove_group(group)
     assert await asyncio.wait_for(process.wait(), 5) == -9
-    assert not inner.parent.exists()
+    assert not folder_of(group).exists()
+
+
+@pytest.mark.root
+async def test_nothing_in_a_frozen_group_runs_until_it_is_over(group: str) -> None:
+    process = await begin(group, "cat")
+    assert process.stdin is not None and process.stdout is not None
+    async with cgroups.frozen(group):
+        process.stdin.write(b"a line\n")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(process.stdout.readline(), 0.1)
+    assert await process.stdout.readline() == b"a line\n"
+
+
+@pytest.mark.root
+async def test_a_group_that_was_left_frozen_is_removed(group: str) -> None:
+    process = await begin(group, "sleep", "600")
+    async with cgroups.frozen(group):
+        await cgroups.remove_group(group)
+    assert await asyncio.wait_for(process.wait(), 5) == -9
+    assert not folder_of(group).exists()
+
+
+def folder_of(group: str) -> Path:
+    return cgroups.ROOT / ("." if find_layout() is Layout.V2 else "freezer") / group
+
+
+async def begin(group: str, *argv: str) -> Process:
+    """A process in a group within the group."""
+    inner = folder_of(group) / "inner"
+    inner.mkdir(parents=True)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*argv, stdin=pipe, stdout=pipe)
+    (inner / "cgroup.procs").write_text(str(process.pid))
+    return process
