@@ -85,8 +85,8 @@ def processes(group: str, root: Path = ROOT) -> set[int]:
 
 @contextlib.asynccontextmanager
 async def frozen(group: str, root: Path = ROOT) -> AsyncIterator[None]:
-    """Nothing in a group or below it runs meanwhile. What the kernel cannot freeze soon, because it waits for a disk, say, is
-    not waited for; nothing is frozen where no group can be."""
+    """Nothing in a group or below it runs meanwhile. What the kernel cannot freeze soon, because it waits for a disk, say,
+    is not waited for; nothing is frozen where no group can be."""
     folder = root / group if find_layout(root) is Layout.V2 else root / "freezer" / group
     try:
         await _freeze(folder)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Final
 
-from jiffy.errors import InvalidError
+from jiffy.errors import InvalidError, NotFoundError
 
 MOST_UNREAD: Final = 2**20
 MOST_KEPT: Final = 2**20
@@ -27,6 +27,7 @@ class CommandOutput:
         self._read_until = 0
         self._readers = 0
         self._is_over = False
+        self._is_whole = True
         self._changed = asyncio.Event()
 
     async def write(self, data: bytes) -> None:
@@ -38,13 +39,15 @@ class CommandOutput:
         while self._end - self._read_until >= MOST_UNREAD and not self._is_over:
             await self._change()
 
-    def finish(self) -> None:
-        """No more will be written."""
-        self._is_over = True
+    def finish(self, *, is_whole: bool = True) -> None:
+        """No more will be written; of one that is not whole, more might have been."""
+        if not self._is_over:
+            self._is_over, self._is_whole = True, is_whole
         self._note_change()
 
     async def read(self, offset: int) -> AsyncIterator[bytes]:
-        """From a byte on to the end; InvalidError when it is not there any more, or was never."""
+        """From a byte on to the end; InvalidError when it is not there any more, or was never. NotFoundError after the last
+        byte of one that is not whole: else what is missing would not be missed."""
         self._readers += 1
         try:
             while True:
@@ -57,6 +60,8 @@ class CommandOutput:
                     yield piece
                     offset += len(piece)
                     self._note_read(offset)
+                elif self._is_over and not self._is_whole:
+                    raise NotFoundError("the command's output breaks off", why="the connection to its worker broke")
                 elif self._is_over:
                     return
                 else:

@@ -166,8 +166,7 @@ class Exec:
         """Have it killed, if it runs."""
         self._alarm.cancel()
         self._writer.close()
-        self.stdout.finish()
-        self.stderr.finish()
+        self._finish()
 
     async def _hear(self, kind: Kind, data: bytes) -> None:
         match kind:
@@ -187,7 +186,10 @@ class Exec:
     def _end(self) -> None:
         self._ended.set()
         self._taken.set()
-        self.stdout.finish()
-        self.stderr.finish()
+        self._finish()
         if not self.begun.done():
             self.begun.set_exception(UnavailableError("the command is not started: its worker hung up"))
+
+    def _finish(self) -> None:
+        for output in (self.stdout, self.stderr):
+            output.finish(is_whole=self._code is not None)

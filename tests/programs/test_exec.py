@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pty
@@ -9,14 +10,18 @@ import select
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from tests.conftest import ProgramFolder
+from tests.faults.storms import processes_with
 from tests.programs.test_ends import ended_children
-from tests.servers import ServerUnderTest, write_program
+from tests.servers import Run, ServerUnderTest, write_program
 
 PROGRAM = """
     import os, time
@@ -60,22 +65,50 @@ ATTENDED = """
             await process.stdin.drain()
         process.stdin.write_eof()
         await process.stdin.drain()
-        out, error = await asyncio.gather(process.stdout.read(), process.stderr.read())
-        sys.stdout.buffer.write(out)
-        sys.stderr.buffer.write(error)
+        await asyncio.gather(pour(process.stdout, sys.stdout.buffer), pour(process.stderr, sys.stderr.buffer))
         return await process.wait()
+
+    async def pour(stream, file):
+        async for data in stream:
+            file.write(data)
+            file.flush()
 
     sys.exit(synchronizer.create_blocking(main)(*sys.argv[1:]))
 """
 
 
+FORKING = """
+    import ctypes, os, signal
+    ctypes.CDLL(None).prctl(36, 1)  # what loses its parent is this one's child: init need not be told of each
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for _ in range(200):
+        if os.fork() == 0:
+            signal.pause()
+    for _ in range(4):
+        if os.fork() == 0:
+            while True:
+                if os.fork():
+                    os._exit(0)
+    print("up", flush=True)
+    signal.pause()
+"""
+
+
+@contextmanager
+def inhabited(server: ServerUnderTest, folder: Path) -> Iterator[str]:
+    """A container that runs something."""
+    run = server.begin(write_program(folder, PROGRAM))
+    try:
+        yield run.await_line("at ta-").split()[-1]
+    finally:
+        run.interrupt()
+        run.finish()
+
+
 @pytest.fixture(scope="module")
 def task_id(server: ServerUnderTest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A container that runs something."""
-    run = server.begin(write_program(tmp_path_factory.mktemp("inhabited"), PROGRAM))
-    yield run.await_line("at ta-").split()[-1]
-    run.interrupt()
-    run.finish()
+    with inhabited(server, tmp_path_factory.mktemp("inhabited")) as task_id:
+        yield task_id
 
 
 def attend(
@@ -85,6 +118,11 @@ def attend(
     command = [sys.executable, str(program(ATTENDED)), task_id, *argv]
     done = subprocess.run(command, env=server.environment(), input=stdin, capture_output=True, timeout=60)
     return done.returncode, done.stdout, done.stderr
+
+
+def begin_attended(server: ServerUnderTest, folder: Path, task_id: str, *argv: str) -> Run:
+    """The same, while it runs."""
+    return server.begin_script(write_program(folder, ATTENDED, "attended.py"), task_id, *argv)
 
 
 def execute(server: ServerUnderTest, task_id: str, *argv: str) -> str:
@@ -143,12 +181,12 @@ def test_a_container_that_is_not_there_is_one_sentence(server: ServerUnderTest) 
 
 
 class Terminal:
-    """`modal container exec --pty` at a terminal."""
+    """A command of the client at a terminal."""
 
-    def __init__(self, server: ServerUnderTest, task_id: str, *argv: str) -> None:
+    def __init__(self, server: ServerUnderTest, *arguments: str) -> None:
         self.pid, self._descriptor = pty.fork()
         if self.pid == 0:
-            command = [sys.executable, "-m", "modal", "container", "exec", "--pty", task_id, "--", *argv]
+            command = [sys.executable, "-m", "modal", *arguments]
             os.execvpe(command[0], command, {**server.environment(), "TERM": "vt100"})
         self._read = b""
 
@@ -165,14 +203,25 @@ class Terminal:
                 except OSError:
                     raise AssertionError(f"it ended: {self._read!r}") from None
 
-    def finish(self) -> int:
+    def finish(self) -> tuple[int, str]:
+        """Its exit code, and all that it has shown."""
+        with contextlib.suppress(OSError):
+            while data := os.read(self._descriptor, 65536):
+                self._read += data
         _, status = os.waitpid(self.pid, 0)
         os.close(self._descriptor)
-        return os.waitstatus_to_exitcode(status)
+        return os.waitstatus_to_exitcode(status), self._read.decode()
+
+
+def at_terminal(server: ServerUnderTest, task_id: str, *argv: str) -> Terminal:
+    return Terminal(server, "container", "exec", "--pty", task_id, "--", *argv)
 
 
 def test_a_shell_at_a_terminal(server: ServerUnderTest, task_id: str) -> None:
-    terminal = Terminal(server, task_id, "sh")
+    use_shell(at_terminal(server, task_id, "sh"))
+
+
+def use_shell(terminal: Terminal) -> None:
     terminal.await_text("#")
     terminal.type("tty; echo $TERM in $((40 + 2))\n")
     terminal.await_text("/dev/pts/")
@@ -183,16 +232,42 @@ def test_a_shell_at_a_terminal(server: ServerUnderTest, task_id: str) -> None:
     terminal.type("echo code $?\n")
     terminal.await_text("code 130")
     terminal.type("exit\n")
-    assert terminal.finish() == 0
+    assert terminal.finish()[0] == 0
 
 
-@pytest.mark.parametrize("at_terminal", [False, True])
-def test_nothing_is_left_of_a_command_whose_client_was_killed(
-    server: ServerUnderTest, task_id: str, at_terminal: bool
+def test_modal_shell_of_a_container_is_a_shell_in_it(server: ServerUnderTest, task_id: str) -> None:
+    use_shell(Terminal(server, "shell", task_id))
+    assert server.modal("shell", "--no-pty", "--cmd", "printenv MODAL_TASK_ID", task_id).split() == [task_id]
+
+
+def test_modal_shell_of_anything_else_says_that_sandboxes_are_not_there(
+    server: ServerUnderTest, program: ProgramFolder
 ) -> None:
-    argv = ("sh", "-c", "echo up; sleep 4321 & sleep 4321")
-    if at_terminal:
-        terminal = Terminal(server, task_id, *argv)
+    said = server.modal("shell", "--no-pty", "--cmd", "true", f"{program(PROGRAM)}::stay", code=1)
+    assert "does not answer Sandbox" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("has_terminal", [False, True])
+def test_nothing_is_left_of_a_command_whose_client_was_killed(
+    server: ServerUnderTest, task_id: str, has_terminal: bool
+) -> None:
+    mark = "4321.5" if has_terminal else "4321.25"
+    leave(server, task_id, has_terminal, "sh", "-c", f"echo up; sleep {mark} & sleep {mark}")
+    await_end_of(mark)
+
+
+def test_nothing_is_left_of_a_command_that_forks_as_fast_as_it_can(server: ServerUnderTest, task_id: str) -> None:
+    source = textwrap.dedent(FORKING)
+    leave(server, task_id, False, "python", "-c", source)
+    await_end_of(source)
+    assert execute(server, task_id, "echo", "the container goes on") == "the container goes on\n"
+
+
+def leave(server: ServerUnderTest, task_id: str, has_terminal: bool, *argv: str) -> None:
+    """Run a command that says that it is up, and kill its client."""
+    if has_terminal:
+        terminal = at_terminal(server, task_id, *argv)
         terminal.await_text("up")
         os.kill(terminal.pid, signal.SIGKILL)
         terminal.finish()
@@ -200,8 +275,11 @@ def test_nothing_is_left_of_a_command_whose_client_was_killed(
         run = server.begin_modal("container", "exec", "--no-pty", task_id, "--", *argv, folder=server.data.root)
         run.await_line("up")
         run.kill()
-    source = "import pathlib; print([p.read_bytes() for p in pathlib.Path('/proc').glob('[0-9]*/cmdline')])"
-    deadline = time.monotonic() + 15
-    while "4321" in execute(server, task_id, "python", "-c", source).replace(source, ""):
-        assert time.monotonic() < deadline
-        time.sleep(0.3)
+
+
+def await_end_of(word: str) -> None:
+    """Until no process has that word in its command line, in any container."""
+    deadline = time.monotonic() + 30
+    while left := processes_with(word):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)

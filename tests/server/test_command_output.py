@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from jiffy.errors import InvalidError
+from jiffy.errors import InvalidError, NotFoundError
 from jiffy.server.command_output import MOST_KEPT, MOST_UNREAD, CommandOutput
 
 
@@ -58,3 +58,14 @@ async def test_of_one_that_nobody_wants_nothing_is_kept() -> None:
     await output.write(bytes(10 * MOST_UNREAD))
     output.finish()
     assert await collect(output) == b""
+
+
+async def test_one_that_breaks_off_is_not_taken_for_whole() -> None:
+    output = CommandOutput()
+    await output.write(b"one two")
+    output.finish(is_whole=False)
+    output.finish()
+    read = output.read(4)
+    assert await anext(read) == b"two"
+    with pytest.raises(NotFoundError, match="breaks off"):
+        await anext(read)

@@ -121,5 +121,7 @@ async def test_a_connection_that_breaks_leaves_the_end_unknown(execs: Execs, wor
     found = await execs.find("ta-1", "ex-1")
     with found.attended():
         worker.writer.close()
+        with pytest.raises(NotFoundError, match="output breaks off"):
+            await anext(found.stdout.read(0))
         with pytest.raises(NotFoundError, match="how the command ended is not known"):
             await found.wait()
