@@ -7,13 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.programs.test_exec import at_terminal, await_end_of, begin_attended, execute, inhabited
+from tests.programs.test_exec import at_terminal, await_end_of, begin_attended, execute, inhabited, lasting
 from tests.servers import ServerUnderTest
-
-
-def lasting(mark: str) -> list[str]:
-    """A command that says that it is up, and lasts. The mark is in what its processes are called."""
-    return ["sh", "-c", f"echo up; sleep {mark} & sleep {mark}"]
 
 
 def begin(

@@ -20,7 +20,10 @@ import pytest
 
 from tests.conftest import ProgramFolder
 from tests.faults.storms import processes_with
+from tests.hosts import Hosts
 from tests.programs.test_ends import ended_children
+from tests.programs.test_join import join
+from tests.programs.test_runtimes import path_without
 from tests.servers import Run, ServerUnderTest, write_program
 
 PROGRAM = """
@@ -59,13 +62,14 @@ ATTENDED = """
         await commands.exec_start(request)
         await commands.exec_start(request)
         process = _ContainerProcess(exec_id, task_id, client, commands, text=False)
+        poured = asyncio.gather(pour(process.stdout, sys.stdout.buffer), pour(process.stderr, sys.stderr.buffer))
         data = sys.stdin.buffer.read()
         for start in range(0, len(data), 2**20):
             process.stdin.write(data[start : start + 2**20])
             await process.stdin.drain()
         process.stdin.write_eof()
         await process.stdin.drain()
-        await asyncio.gather(pour(process.stdout, sys.stdout.buffer), pour(process.stderr, sys.stderr.buffer))
+        await poured
         return await process.wait()
 
     async def pour(stream, file):
@@ -253,7 +257,7 @@ def test_nothing_is_left_of_a_command_whose_client_was_killed(
     server: ServerUnderTest, task_id: str, has_terminal: bool
 ) -> None:
     mark = "4321.5" if has_terminal else "4321.25"
-    leave(server, task_id, has_terminal, "sh", "-c", f"echo up; sleep {mark} & sleep {mark}")
+    leave(server, task_id, has_terminal, *lasting(mark))
     await_end_of(mark)
 
 
@@ -262,6 +266,41 @@ def test_nothing_is_left_of_a_command_that_forks_as_fast_as_it_can(server: Serve
     leave(server, task_id, False, "python", "-c", source)
     await_end_of(source)
     assert execute(server, task_id, "echo", "the container goes on") == "the container goes on\n"
+
+
+def test_under_runc_commands_run_the_same(
+    unstarted_server: ServerUnderTest, program: ProgramFolder, tmp_path: Path
+) -> None:
+    unstarted_server.start(PATH=path_without("crun", tmp_path / "bin"))
+    with inhabited(unstarted_server, tmp_path) as task_id:
+        assert "with runc" in (unstarted_server.data.logs / "worker.log").read_text()
+        use_commands(unstarted_server, program, task_id, "4325.5")
+
+
+def test_commands_run_in_a_container_on_a_worker_elsewhere(
+    gated: ServerUnderTest, hosts: Hosts, program: ProgramFolder, tmp_path: Path
+) -> None:
+    join(gated, hosts.add())
+    with inhabited(gated, tmp_path) as task_id:
+        use_commands(gated, program, task_id, "4326.5")
+
+
+def use_commands(server: ServerUnderTest, program: ProgramFolder, task_id: str, mark: str) -> None:
+    """With input and both outputs, at a terminal, left by a client that was killed, and one that does not start."""
+    data = b"a line\n" * 300_000
+    source = "cat; echo error >&2; exit 3"
+    assert attend(server, program, task_id, "sh", "-c", source, stdin=data) == (3, data, b"error\n")
+    use_shell(at_terminal(server, task_id, "sh"))
+    for has_terminal in (False, True):
+        leave(server, task_id, has_terminal, *lasting(mark))
+        await_end_of(mark)
+    said = server.modal("container", "exec", "--no-pty", task_id, "--", "no-such-program", code=1)
+    assert "the command does not start" in said
+
+
+def lasting(mark: str) -> list[str]:
+    """A command that says that it is up, and lasts. The mark is in what its processes are called."""
+    return ["sh", "-c", f"echo up; sleep {mark} & sleep {mark}"]
 
 
 def leave(server: ServerUnderTest, task_id: str, has_terminal: bool, *argv: str) -> None:
