@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.hosts import Hosts
 from tests.programs.test_exec import at_terminal, await_end_of, begin_attended, execute, inhabited, lasting
+from tests.programs.test_join import join
 from tests.servers import ServerUnderTest
 
 
@@ -81,3 +83,18 @@ def test_a_command_is_killed_with_its_worker_and_its_client_told(
         assert "the command's output breaks off" in said
         await_end_of("4324.5")
         fresh_server.await_workers()
+
+
+def test_a_command_on_a_host_that_is_cut_off_is_killed_and_its_client_told(
+    gated: ServerUnderTest, hosts: Hosts, tmp_path: Path
+) -> None:
+    host = hosts.add()
+    join(gated, host)
+    with inhabited(gated, tmp_path) as task_id:
+        finish = begin(gated, tmp_path, task_id, False, "4327.5")
+        host.part()
+        code, said = finish()
+        assert code == 1
+        assert "the command's output breaks off" in said
+        await_end_of("4327.5", 120)
+        host.join()

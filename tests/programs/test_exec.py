@@ -316,9 +316,9 @@ def leave(server: ServerUnderTest, task_id: str, has_terminal: bool, *argv: str)
         run.kill()
 
 
-def await_end_of(word: str) -> None:
+def await_end_of(word: str, seconds: float = 30) -> None:
     """Until no process has that word in its command line, in any container."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + seconds
     while left := processes_with(word):
         assert time.monotonic() < deadline, left
         time.sleep(0.1)

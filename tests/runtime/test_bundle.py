@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from jiffy.runtime.bundle import BindMount, ContainerSpec, describe, write_bundle
+from jiffy.runtime.bundle import BindMount, ContainerSpec, describe, describe_exec, write_bundle
 
 SPEC = ContainerSpec(
     identifier="ta-1",
@@ -92,3 +92,30 @@ def test_open_files_stay_within_what_this_process_may_give(description: dict[str
 def test_the_bundle_is_written_as_json(tmp_path: Path) -> None:
     write_bundle(SPEC, tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["hostname"] == "box"
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    write_bundle(replace(SPEC, uid=7, environment={"A": "b=c", "PATH": "/bin"}), tmp_path)
+    return tmp_path
+
+
+def test_a_command_may_do_what_the_containers_process_may(bundle: Path) -> None:
+    own = json.loads((bundle / "config.json").read_text())["process"]
+    command = describe_exec(bundle, ["true"], {}, "", None)
+    assert command == {**own, "args": ["true"]}
+    assert command["user"]["uid"] == 7 and command["noNewPrivileges"] is True
+
+
+def test_a_command_is_what_was_ordered(bundle: Path) -> None:
+    command = describe_exec(bundle, ["ls", "-l"], {"A": "mine=1", "B": ""}, "/srv", None)
+    assert command["args"] == ["ls", "-l"]
+    assert command["env"] == ["A=mine=1", "PATH=/bin", "B="]
+    assert command["cwd"] == "/srv"
+    assert command["terminal"] is False
+
+
+def test_a_command_at_a_terminal_has_one_of_its_size(bundle: Path) -> None:
+    command = describe_exec(bundle, ["sh"], {}, "", (24, 80))
+    assert command["terminal"] is True
+    assert command["consoleSize"] == {"height": 24, "width": 80}
