@@ -31,8 +31,6 @@ CHANNEL_ID_BYTES: Final = 16
 CHANNEL_HEADER_BYTES: Final = 2 * CHANNEL_ID_BYTES + 1
 
 _CONNECT_SECONDS: Final = 5.0
-_PROBE_SECONDS: Final = 5
-_SILENCE_SECONDS: Final = 20
 _PATIENCE: Final = 30.0
 _PAUSE: Final = 0.1
 
@@ -87,7 +85,6 @@ class StreamServer:
         context: ssl.SSLContext | None = None,
     ) -> None:
         def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            _notice_silence(writer)
             self._jobs.begin(handle((reader, writer)))
 
         self._servers.append(await asyncio.start_server(begin, sock=listener, ssl=context, limit=BUFFER_BYTES))
@@ -105,7 +102,6 @@ async def dial(address: Address) -> Stream:
     reader, writer = await asyncio.wait_for(
         asyncio.open_connection(address.host, address.port, ssl=context, limit=BUFFER_BYTES), _CONNECT_SECONDS
     )
-    _notice_silence(writer)
     if context is not None:
         try:
             address.check(writer.get_extra_info("ssl_object").getpeercert(binary_form=True))
@@ -113,16 +109,6 @@ async def dial(address: Address) -> Stream:
             await close(writer)
             raise
     return reader, writer
-
-
-def _notice_silence(writer: asyncio.StreamWriter) -> None:
-    """Have the connection break when nothing of the other host is heard: it may be gone, or cut off, and nobody says so."""
-    connection = writer.get_extra_info("socket")
-    if connection.family in (socket.AF_INET, socket.AF_INET6):
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _PROBE_SECONDS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, _PROBE_SECONDS)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * _SILENCE_SECONDS)
 
 
 async def persist(connect: Callable[[], Awaitable[Stream]]) -> Stream:

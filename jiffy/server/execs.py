@@ -52,6 +52,12 @@ class Execs:
             )
         return await asyncio.shield(begun)
 
+    def worker_lost(self, worker_id: str) -> None:
+        """Nothing is heard of its commands any more. Their channels do not break by themselves when its host was cut off."""
+        for found in self._found():
+            if found.worker_id == worker_id:
+                found.break_off()
+
     async def close(self) -> None:
         """Commands end with the server."""
         for begun in list(self._begun.values()):
@@ -63,15 +69,22 @@ class Execs:
     ) -> Exec:
         connection = await self._channels.exec(worker_id, order)
         stream = await asyncio.open_connection(sock=connection, limit=_BUFFER_BYTES)
-        found = Exec(stream, lambda: self._forget(key), unwanted)
+        found = Exec(worker_id, stream, lambda: self._forget(key), unwanted)
         self._jobs.begin(found.run())
         try:
             with found.attended():
                 await asyncio.wait_for(found.begun, _START_SECONDS)
-        except BaseException:
+        except BaseException as error:
             found.hang_up()
+            if isinstance(error, TimeoutError):
+                raise UnavailableError("the command is not started: its worker does not answer") from None
             raise
         return found
+
+    def _found(self) -> list[Exec]:
+        """Those that were started."""
+        begun = [task for task in self._begun.values() if task.done() and not task.cancelled()]
+        return [task.result() for task in begun if task.exception() is None]
 
     def _note_start(self, key: tuple[str, str], begun: asyncio.Task[Exec]) -> None:
         """One that did not start may be tried again."""
@@ -89,8 +102,11 @@ class Execs:
 class Exec:
     """One command. `abandoned` is called when nobody has attended to it for a while."""
 
-    def __init__(self, stream: Stream, abandoned: Callable[[], None], unwanted: Collection[Kind] = ()) -> None:
+    def __init__(
+        self, worker_id: str, stream: Stream, abandoned: Callable[[], None], unwanted: Collection[Kind] = ()
+    ) -> None:
         loop = asyncio.get_running_loop()
+        self.worker_id = worker_id
         self._reader, self._writer = stream
         self._abandoned = abandoned
         self._attending = 0
@@ -165,7 +181,11 @@ class Exec:
     def hang_up(self) -> None:
         """Have it killed, if it runs."""
         self._alarm.cancel()
-        self._writer.close()
+        self.break_off()
+
+    def break_off(self) -> None:
+        """No more is heard of it, and input that is still on its way is of no use."""
+        self._writer.transport.abort()
         self._finish()
 
     async def _hear(self, kind: Kind, data: bytes) -> None:

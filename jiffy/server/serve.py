@@ -242,7 +242,7 @@ def _assemble(
     ]
     bridges = Bridges(stores, nouns, lambda: public_application(blobs, files, endpoints), tokens)
     workers.listener = WorkerEvents(
-        stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close, mounts
+        stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close, mounts, execs
     )
 
     collection = Collection(

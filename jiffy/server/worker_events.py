@@ -20,6 +20,7 @@ from jiffy.core.events import (
 from jiffy.core.placement import Room
 from jiffy.errors import JiffyError
 from jiffy.server.bells import Bells
+from jiffy.server.execs import Execs
 from jiffy.server.profiles import Profiles
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.steps import Steps
@@ -47,6 +48,7 @@ class WorkerEvents:
         open_bridge: OpenBridge,
         close_bridge: CloseBridge,
         volumes: VolumeMounts,
+        execs: Execs,
     ) -> None:
         self._stores = stores
         self._scheduler = scheduler
@@ -57,6 +59,7 @@ class WorkerEvents:
         self._open_bridge = open_bridge
         self._close_bridge = close_bridge
         self._volumes = volumes
+        self._execs = execs
 
     async def worker_connected(self, event: WorkerConnected, room: Room) -> None:
         try:
@@ -74,6 +77,7 @@ class WorkerEvents:
 
     async def worker_fenced(self, worker_id: str) -> None:
         self._steps.worker_lost(worker_id)
+        self._execs.worker_lost(worker_id)
         await self._close_bridge(worker_id)
 
     async def events_arrived(self, worker_id: str, events: Sequence[tuple[int, Event]]) -> None:

@@ -125,3 +125,18 @@ async def test_a_connection_that_breaks_leaves_the_end_unknown(execs: Execs, wor
             await anext(found.stdout.read(0))
         with pytest.raises(NotFoundError, match="how the command ended is not known"):
             await found.wait()
+
+
+async def test_of_commands_on_a_lost_worker_nothing_is_waited_for(execs: Execs, worker: FakeWorker) -> None:
+    await execs.start("wo-1", "ex-1", ORDER)
+    await execs.start("wo-2", "ex-2", ORDER)
+    worker.say((Kind.STDOUT, b"out"))
+    lost, other = await execs.find("ta-1", "ex-1"), await execs.find("ta-1", "ex-2")
+    with lost.attended(), other.attended():
+        execs.worker_lost("wo-1")
+        with pytest.raises(NotFoundError, match="how the command ended is not known"):
+            await lost.wait()
+        with pytest.raises(NotFoundError, match="output breaks off"):
+            await anext(lost.stderr.read(0))
+        assert other.peek() is None
+        assert await anext(other.stdout.read(0)) == b"out"

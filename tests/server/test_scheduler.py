@@ -19,6 +19,8 @@ from jiffy.errors import ExhaustedError, UnavailableError
 from jiffy.image.index import Index
 from jiffy.objects.local import LocalObjects
 from jiffy.server.bells import Bells
+from jiffy.server.channels import Channels
+from jiffy.server.execs import Execs
 from jiffy.server.known_functions import KnownFunction
 from jiffy.server.profiles import Profiles
 from jiffy.server.restoring import restore
@@ -86,6 +88,7 @@ class House:
             _nothing,
             _nothing,
             cast(VolumeMounts, _NoVolumes()),
+            Execs(cast(Channels, None)),
         )
 
     async def close(self) -> None:

@@ -16,8 +16,10 @@ from jiffy.server.builds import Builds
 from jiffy.server.caller import Caller
 from jiffy.server.calls import Calls
 from jiffy.server.cancellations import Cancellations
+from jiffy.server.channels import Channels
 from jiffy.server.containers import Containers
 from jiffy.server.deployments import Deployments
+from jiffy.server.execs import Execs
 from jiffy.server.known_functions import KnownFunction
 from jiffy.server.profiles import Profiles
 from jiffy.server.restoring import restore
@@ -68,6 +70,7 @@ class SimServer:
             _nothing,
             _nothing,
             cast(VolumeMounts, _NoVolumes()),
+            Execs(cast(Channels, None)),
         )
         self.apps = Apps(stores, self.scheduler, builds, bells)
         self.nouns: tuple[object, ...] = (
