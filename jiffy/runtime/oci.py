@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -65,7 +66,11 @@ class Runtime:
         with Console(folder) as console:
             arguments = ("exec", "--process", str(description), "--console-socket", console.path, identifier)
             started = await self._begin(folder, arguments, (nothing, nothing, nothing))
-            return started, console.take()
+            try:
+                return started, console.take()
+            except JiffyError:
+                started.signal(signal.SIGKILL)
+                raise
 
     async def _begin(self, folder: Path, arguments: Sequence[str], stdio: tuple[int, int, int]) -> Process:
         """What the runtime starts, once it runs and the runtime itself is gone."""
@@ -82,7 +87,10 @@ class Runtime:
             if code != 0:
                 raise JiffyError(_last_line(log) or f"{self.name} ended with {code}")
             return Process(int(pid_file.read_text()))
-        except (TimeoutError, asyncio.CancelledError):
+        except TimeoutError:
+            runtime.kill()
+            raise JiffyError(f"{self.name} did not end within {_START_SECONDS:g} s") from None
+        except asyncio.CancelledError:
             runtime.kill()
             raise
         finally:

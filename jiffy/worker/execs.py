@@ -73,7 +73,7 @@ class Execs:
             started = self._start(order, container.bundle)
             async with started as ends:
                 await _Command(ends, container.cgroup, order.timeout_seconds, server).run()
-        except (JiffyError, OSError, TimeoutError) as error:
+        except (JiffyError, OSError) as error:
             server[1].write(encode(Kind.FAILED, str(error).encode()[:PIECE_BYTES]))
 
     @asynccontextmanager

@@ -222,7 +222,7 @@ async def test_before_a_container_runs_its_channel_is_shut(worker: Worker) -> No
 
 
 async def test_one_that_nobody_wants_to_know_of_any_more_is_killed(worker: Worker) -> None:
-    server = await worker.begun("sh", "-c", "trap '' HUP TERM; sleep 1000")
+    server = await worker.begun("sh", "-c", "trap '' HUP TERM; exec sleep 1000")
     server.hang_up()
     (pid,) = worker.runtime.pids
     await until(lambda: not Path(f"/proc/{pid}").exists())
