@@ -123,9 +123,9 @@ class Calls:
         self._remembered: dict[str, Call] = {}
 
     async def add(self, call: Call, inputs: Sequence[tuple[int, bytes]], seen: Seen | None = None) -> list[str]:
-        """Create a call with its first inputs (number, body); gives their ids. Repeating it changes nothing. `seen` is told as
-        soon as they can be claimed. ConflictError when its app was stopped. A web request's call is only committed: it is
-        over with its server."""
+        """Create a call with its first inputs (number, body); gives their ids. Repeating it changes nothing. `seen` is told
+        when they can be claimed. ConflictError when its app was stopped. A web request's call is only committed: it is over
+        with its server."""
 
         def work(connection: Connection) -> list[str]:
             if _is_stopped(connection, "app_id", call.app_id):
