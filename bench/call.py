@@ -98,9 +98,11 @@ def run(data: DataDirectory, samples: int) -> Report:
         bench = _Bench(data, server, program)
         bench.measure("cold", 1)
         alone: list[dict[str, Any]] = []
+        recorded: list[dict[str, Any]] = []
         warm: list[_Measured] = []
         for _ in range(rounds):
             alone.append(ask_module("bench.floor", calls))
+            recorded.append(ask_module("bench.floor", calls, scratch.root))
             warm.append(bench.measure("calls", calls))
         cold = [bench.measure("cold", 1).times[0] for _ in range(rounds)]
         maps = {name: bench.measure(name, inputs) for name in ("one", "four", "together")}
@@ -110,9 +112,10 @@ def run(data: DataDirectory, samples: int) -> Report:
     return Report(
         [
             *_call_figures(warm, floor, cold),
+            _recorded_figure([each["calls"] for each in recorded], floor),
             *_map_figures(maps, spawn, inputs, _at_median(floor, 0.5)),
             *_peer_figures(peers, inputs, warm),
-            *_processor_figures(warm, maps, [each["server"] for each in alone]),
+            *_processor_figures(warm, maps, _processor(alone), _processor(recorded)),
         ],
         [Split("a warm call", "ms", _split(warm, floor))],
     )
@@ -134,6 +137,21 @@ def _call_figures(warm: list[_Measured], floor: list[list[float]], cold: list[fl
         ),
         Figure("call that finds no container", "ms", cold, beside, [at_share(each, 0.5) for each in floor]),
     ]
+
+
+def _recorded_figure(recorded: list[list[float]], floor: list[list[float]]) -> Figure:
+    """What it costs alone that each step of a call is in the store before it counts."""
+    return Figure(
+        "call at a server that only records it, median",
+        "ms",
+        [at_share(each, 0.5) for each in recorded],
+        "the client and the entrypoint alone",
+        [at_share(each, 0.5) for each in floor],
+    )
+
+
+def _processor(rounds: list[dict[str, Any]]) -> list[float]:
+    return [each["server"] for each in rounds]
 
 
 def _map_figures(maps: dict[str, _Measured], spawn: _Measured, inputs: int, floor: float) -> list[Figure]:
@@ -161,10 +179,13 @@ def _peer_figures(peers: dict[str, Any], inputs: int, warm: list[_Measured]) -> 
     return figures
 
 
-def _processor_figures(warm: list[_Measured], maps: dict[str, _Measured], memory: list[float]) -> list[Figure]:
-    """Beside the limit; and what a server takes that answers from memory, with the same transport."""
+def _processor_figures(
+    warm: list[_Measured], maps: dict[str, _Measured], memory: list[float], recorded: list[float]
+) -> list[Figure]:
+    """Beside the limit; and what servers take that answer from memory, with the same transport."""
     used = {"warm call": [each.server for each in warm]}
     used["call at a server that answers from memory"] = memory
+    used["call at a server that only records it"] = recorded
     used.update({f"input of a map, {name}": [each.server] for name, each in maps.items()})
     return [
         Figure(f"server's processor, {name}", "ms", times, "the limit", [_CPU_LIMIT], 1.0)

@@ -1,7 +1,9 @@
 """The floor of a call: what the client and the entrypoint in the container take by themselves. Both are as in a container
-that has started, but their server answers from memory and records nothing.
+that has started, but their server answers from memory and records nothing; or it records each step in a store, and does
+nothing else.
 
-    python -m bench.floor CALLS    prints milliseconds of each call, and of processor that the server took for one, as JSON
+    python -m bench.floor CALLS [FOLDER]    prints milliseconds of each call, and of processor that the server took for one,
+                                            as JSON; the store is in the folder
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +29,9 @@ from modal_proto import api_pb2
 from jiffy.grpc.connection import Stream
 from jiffy.grpc.server import GrpcServer
 from jiffy.server.service import METHODS
+from jiffy.store.calls import Call, Result
+from jiffy.store.functions import StoredFunction
+from jiffy.store.stores import Stores, open_stores
 
 _PROGRAM: Final = """
 import json, sys, time
@@ -93,9 +99,8 @@ class MemoryServer:
 
     async def _call(self, request: api_pb2.FunctionMapRequest) -> api_pb2.FunctionMapResponse:
         call_id = f"fc-{len(self._outputs)}"
-        self._outputs[call_id] = asyncio.get_running_loop().create_future()
         (item,) = request.pipelined_inputs
-        self._waiting.put_nowait((call_id, item.input))
+        await self._accept(call_id, item.input)
         accepted = api_pb2.FunctionPutInputsResponseItem(idx=0, input_id=f"in-{call_id}", input_jwt=call_id)
         return api_pb2.FunctionMapResponse(
             function_call_id=call_id,
@@ -104,6 +109,13 @@ class MemoryServer:
             sync_client_retries_enabled=True,
             max_inputs_outstanding=1000,
         )
+
+    async def _accept(self, call_id: str, entry: api_pb2.FunctionInput) -> None:
+        self._offer(call_id, entry)
+
+    def _offer(self, call_id: str, entry: api_pb2.FunctionInput) -> None:
+        self._outputs[call_id] = asyncio.get_running_loop().create_future()
+        self._waiting.put_nowait((call_id, entry))
 
     async def _give_input(self, request: api_pb2.FunctionGetInputsRequest) -> api_pb2.FunctionGetInputsResponse:
         call_id, entry = await self._waiting.get()
@@ -121,6 +133,35 @@ class MemoryServer:
             result=item.result, idx=0, input_id=item.input_id, data_format=item.data_format
         )
         return api_pb2.FunctionGetOutputsResponse(outputs=[output], idxs=[0], last_entry_id="1")
+
+
+class RecordingServer(MemoryServer):
+    """The same; what must outlive it is in a store before it counts."""
+
+    def __init__(self, stores: Stores) -> None:
+        super().__init__()
+        self._stores = stores
+        self._inputs: dict[str, str] = {}
+
+    async def prepare(self) -> None:
+        await self._stores.apps.add("ap-1", "floor", api_pb2.APP_STATE_EPHEMERAL)
+        await self._stores.functions.add(StoredFunction("fu-1", "ap-1", "one", b"", _definition().SerializeToString()))
+
+    async def _accept(self, call_id: str, entry: api_pb2.FunctionInput) -> None:
+        call = Call(call_id, "fu-1", "ap-1", api_pb2.FUNCTION_CALL_INVOCATION_TYPE_SYNC, None)
+        await self._stores.calls.add(call, [(0, entry.SerializeToString())], lambda: self._offer(call_id, entry))
+
+    async def _give_input(self, request: api_pb2.FunctionGetInputsRequest) -> api_pb2.FunctionGetInputsResponse:
+        response = await super()._give_input(request)
+        call_id = response.inputs[0].function_call_id
+        (entry,) = await self._stores.calls.claim("fu-1", "ta-0", 1, f"key of {call_id}")
+        self._inputs[response.inputs[0].input_id] = entry.input_id
+        return response
+
+    async def _take_output(self, request: api_pb2.FunctionPutOutputsRequest) -> Empty:
+        results = [Result(self._inputs.pop(item.input_id), 0, item.SerializeToString()) for item in request.outputs]
+        await self._stores.calls.finish("ta-0", results)
+        return await super()._take_output(request)
 
 
 def _handle() -> api_pb2.FunctionHandleMetadata:
@@ -153,7 +194,7 @@ def _arguments() -> api_pb2.ContainerArguments:
     )
 
 
-async def measure(calls: int, folder: Path) -> dict[str, Any]:
+async def measure(calls: int, folder: Path, answer: MemoryServer) -> dict[str, Any]:
     """Milliseconds of warm calls, one after the other, and of processor that this process takes for one."""
     program = folder / "floor_program.py"
     program.write_text(_PROGRAM.replace("WARM", str(_WARM)))
@@ -161,7 +202,7 @@ async def measure(calls: int, folder: Path) -> dict[str, Any]:
     arguments.write_bytes(_arguments().SerializeToString())
     listener = socket.create_server(("127.0.0.1", 0))
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    server = GrpcServer(MemoryServer())
+    server = GrpcServer(answer)
     await server.start(listener)
     shared = {**os.environ, "HOME": str(folder), "PYTHONPATH": str(folder), "MODAL_SERVER_URL": url}
     inside = {"MODAL_TASK_ID": "ta-0", "MODAL_IS_REMOTE": "1", "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments)}
@@ -181,9 +222,19 @@ async def measure(calls: int, folder: Path) -> dict[str, Any]:
     return {"calls": json.loads(output), "server": (time.process_time() - used) * 1000 / (calls + _WARM)}
 
 
+async def _measure(calls: int, folder: Path, *, records: bool) -> dict[str, Any]:
+    if not records:
+        return await measure(calls, folder, MemoryServer())
+    with closing(open_stores(folder / "floor.db")) as stores:
+        server = RecordingServer(stores)
+        await server.prepare()
+        return await measure(calls, folder, server)
+
+
 def main() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(asyncio.run(measure(int(sys.argv[1]), Path(folder)))))
+    at = Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    with tempfile.TemporaryDirectory(dir=at) as folder:
+        print(json.dumps(asyncio.run(_measure(int(sys.argv[1]), Path(folder), records=at is not None))))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class DataDirectory:
 
     @property
     def containers(self) -> Path:
-        """One folder per live container: upper, work, root."""
+        """One folder per live container: upper, work."""
         return self.root / "containers"
 
     @property
@@ -84,6 +84,11 @@ class DataDirectory:
         """Where the worker, in memory, has containers' bundles and what the OCI runtime remembers of them. Only it can see
         what is there, and it goes with it."""
         return self.root / "runtime"
+
+    @property
+    def roots(self) -> Path:
+        """Where the worker mounts containers' roots, in memory too."""
+        return self.runtime / "roots"
 
     @property
     def logs(self) -> Path:

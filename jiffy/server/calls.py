@@ -98,8 +98,8 @@ class Calls:
     async def function_get_outputs(
         self, request: api_pb2.FunctionGetOutputsRequest, caller: Caller
     ) -> api_pb2.FunctionGetOutputsResponse:
-        """Outputs after the cursor, or of a range of inputs; waits for the first one until the timeout. Those that come fast,
-        one after the other, are given together."""
+        """Outputs after the cursor, or of a range of inputs; waits for the first one until the timeout. Those that come fast
+        are given together."""
         deadline = time.monotonic() + min(request.timeout, LONGEST_POLL)
         with self._bells.listen(request.function_call_id) as bell:
             while not (outputs := await self._outputs(request)):

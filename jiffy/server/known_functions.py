@@ -34,8 +34,8 @@ _SCALING: Final = {
 
 @dataclass(frozen=True, slots=True)
 class KnownFunction:
-    """Not to be changed. `base_id` is that of the function whose definition it follows: its own but for a variant. `parameters`: a serialized
-    ClassParameterSet."""
+    """Not to be changed. `base_id` is that of the function whose definition it follows: its own but for a variant.
+    `parameters`: a serialized ClassParameterSet."""
 
     function_id: str
     base_id: str

@@ -24,7 +24,8 @@ class ServerOptions:
     database, empty for a file in the data directory; it may hold a password, and is passed on by the environment. `gate`
     is the address, HOST:PORT, where workers from elsewhere join; empty for nowhere. `shared` is the folder with what
     all servers of the store share; empty for a server that is alone. `fleet` is a file that describes machines which the
-    server may start; empty for none. `keep_outputs`: days that the outputs of a call are kept."""
+    server may start; empty for none. `keep_outputs`: days that the outputs of a call are kept; `keep_logs`: that
+    lines of logs are."""
 
     mirror: str = ""
     offers: tuple[str, ...] = ()
@@ -35,6 +36,11 @@ class ServerOptions:
     shared: str = ""
     fleet: str = ""
     keep_outputs: float = 7.0
+    keep_logs: float = 30.0
+
+    @property
+    def log_seconds(self) -> float:
+        return self.keep_logs * 24 * 3600
 
     @property
     def output_seconds(self) -> float:
@@ -46,7 +52,7 @@ class ServerOptions:
         pairs = [f"{host}={address}" for host, address in self.registry_mirrors.items()]
         mirrors = [word for pair in pairs for word in ("--registry-mirror", pair)]
         places = ("--mirror", self.mirror, "--python-builds", self.python_builds, "--gate", self.gate)
-        kept = ("--keep-outputs", str(self.keep_outputs))
+        kept = ("--keep-outputs", str(self.keep_outputs), "--keep-logs", str(self.keep_logs))
         return (*places, "--shared", self.shared, "--fleet", self.fleet, *kept, *offers, *mirrors)
 
     def environment(self) -> dict[str, str]:
@@ -55,8 +61,8 @@ class ServerOptions:
 
 
 def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds --mirror, --offer, --registry-mirror, --python-builds, --store, --gate, --shared, --fleet and
-    --keep-outputs, given to the command as `options: ServerOptions`."""
+    """Adds --mirror, --offer, --registry-mirror, --python-builds, --store, --gate, --shared, --fleet,
+    --keep-outputs and --keep-logs, given to the command as `options: ServerOptions`."""
 
     @functools.wraps(command)
     def run(
@@ -70,10 +76,11 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         shared: str,
         fleet: str,
         keep_outputs: float,
+        keep_logs: float,
         **others: Any,
     ) -> Any:
         options = ServerOptions(
-            mirror, offers, registry_mirrors, python_builds, store, gate, shared, fleet, keep_outputs
+            mirror, offers, registry_mirrors, python_builds, store, gate, shared, fleet, keep_outputs, keep_logs
         )
         return command(*arguments, options=options, **others)
 
@@ -135,8 +142,17 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         show_default=True,
         help="How long the outputs of calls are kept.",
     )
+    keep_logs = click.option(
+        "--keep-logs",
+        default=30.0,
+        type=click.FloatRange(min=0, min_open=True),
+        envvar="JIFFY_KEEP_LOGS",
+        metavar="DAYS",
+        show_default=True,
+        help="How long what containers and builds printed is kept.",
+    )
     taking: Callable[..., Any] = run
-    for option in (keep_outputs, fleet, shared, gate, store_option, pythons, registries, offer, mirror):
+    for option in (keep_logs, keep_outputs, fleet, shared, gate, store_option, pythons, registries, offer, mirror):
         taking = option(taking)
     return taking
 

@@ -1,5 +1,5 @@
-"""What is kept for a time only: finished calls with their outputs, values of dicts that nobody uses, items of queues, and
-objects without a name whose client is gone."""
+"""What is kept for a time only: finished calls with their outputs, what containers printed, values of dicts that nobody
+uses, items of queues, and objects without a name whose client is gone."""
 
 from __future__ import annotations
 
@@ -15,17 +15,22 @@ from jiffy.store.stores import Stores
 logger = logging.getLogger(__name__)
 
 OUTPUT_SECONDS: Final = 7 * 24 * 3600.0
+LOG_SECONDS: Final = 30 * 24 * 3600.0
 _DICT_SECONDS: Final = 7 * 24 * 3600.0
 _PAUSE: Final = 60.0
 _CALLS_AT_ONCE: Final = 200
+_LINES_AT_ONCE: Final = 1000
 
 
 class Retention:
-    """`output_seconds`: how long the outputs of a call are kept after it was made."""
+    """`output_seconds`: how long the outputs of a call are kept after it was made; `log_seconds`: how long lines are."""
 
-    def __init__(self, stores: Stores, output_seconds: float = OUTPUT_SECONDS) -> None:
+    def __init__(
+        self, stores: Stores, output_seconds: float = OUTPUT_SECONDS, log_seconds: float = LOG_SECONDS
+    ) -> None:
         self._stores = stores
         self._output_seconds = output_seconds
+        self._log_seconds = log_seconds
 
     async def run_forever(self) -> None:
         while True:
@@ -33,13 +38,15 @@ class Retention:
                 await self.run()
             except JiffyError as error:
                 logger.error("what is old is dropped later: %s", error)
-            await asyncio.sleep(min(_PAUSE, max(1.0, self._output_seconds)))
+            await asyncio.sleep(min(_PAUSE, max(1.0, self._output_seconds), max(1.0, self._log_seconds)))
 
     async def run(self) -> None:
         now = time.time()
         while (
             await self._stores.call_history.forget_before(now - self._output_seconds, _CALLS_AT_ONCE) == _CALLS_AT_ONCE
         ):
+            await asyncio.sleep(0)
+        while await self._stores.logs.forget_before(now - self._log_seconds, _LINES_AT_ONCE) == _LINES_AT_ONCE:
             await asyncio.sleep(0)
         silent = await self._stores.named_objects.silent(now - SILENCE_ALLOWED)
         if silent:

@@ -141,7 +141,7 @@ async def run_server(
         await keep_running(stack, parts.channels.accept_forever())
         await keep_running(stack, parts.apps.watch_forever())
         await keep_running(stack, parts.schedules.run_forever())
-        await keep_running(stack, Retention(parts.stores, options.output_seconds).run_forever())
+        await keep_running(stack, Retention(parts.stores, options.output_seconds, options.log_seconds).run_forever())
         await keep_running(stack, parts.collection.run_forever())
         if parts.fleet is not None:
             stack.push_async_callback(parts.fleet.close)

@@ -65,6 +65,10 @@ class Database(Protocol):
         """The same for what may be lost with the power: it is durable no later than what is written after it."""
         ...
 
+    async def sync(self) -> None:
+        """Until all that was committed is durable."""
+        ...
+
     async def read(self, work: Work[T]) -> T:
         """Run `work`, which reads a few rows, on what is committed."""
         ...

@@ -123,8 +123,9 @@ class Calls:
         self._remembered: dict[str, Call] = {}
 
     async def add(self, call: Call, inputs: Sequence[tuple[int, bytes]], seen: Seen | None = None) -> list[str]:
-        """Create a call with its first inputs (number, body); gives their ids. Repeating it changes nothing. `seen` is called
-        once they can be claimed. ConflictError when its app was stopped. A web request's call need not outlive its server."""
+        """Create a call with its first inputs (number, body); gives their ids. Repeating it changes nothing. `seen` is told
+        when they can be claimed. ConflictError when its app was stopped. A web request's call is only committed: it is over
+        with its server."""
 
         def work(connection: Connection) -> list[str]:
             if _is_stopped(connection, "app_id", call.app_id):
@@ -169,6 +170,11 @@ class Calls:
             call = await self.get(call_id)
             self._remember(call)
         return call
+
+    def _is_of_web(self, call_id: str) -> bool:
+        """As far as is known without a look."""
+        call = self._remembered.get(call_id)
+        return call is not None and call.invocation_type == WEB_CALL
 
     def _remember(self, call: Call) -> None:
         if len(self._remembered) >= _REMEMBERED:
@@ -221,8 +227,10 @@ class Calls:
 
     async def finish(self, task_id: str, results: Iterable[Result]) -> list[str]:
         """Record results of a task; gives the ids of the calls that gained an output. Stale results are dropped."""
-
-        return await self._database.write(lambda connection: _finish_inputs(connection, results, holder=task_id))
+        calls = await self._database.commit(lambda connection: _finish_inputs(connection, results, holder=task_id))
+        if not all(self._is_of_web(call_id) for call_id in calls) or not calls:
+            await self._database.sync()
+        return calls
 
     async def fail_pending(self, results: Sequence[Result]) -> list[str]:
         """Record results for inputs that no task holds, made by the server itself: some at a time, they may be many."""

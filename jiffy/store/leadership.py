@@ -84,6 +84,9 @@ class LeadersDatabase:
     async def commit(self, work: Work[T]) -> T:
         return await self._database.commit(self._guarded(work))
 
+    async def sync(self) -> None:
+        await self._database.sync()
+
     async def read(self, work: Work[T]) -> T:
         return await self._database.read(work)
 

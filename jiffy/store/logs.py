@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from jiffy.store.base import Connection, Database
@@ -141,6 +142,20 @@ class Logs:
             _insert(connection, [(owner_id, "", "", stream, text, at) for at, text in lines])
 
         await self._database.write(work)
+
+    async def forget_before(self, until: float, limit: int) -> int:
+        """Drop the oldest lines, if they are from before then; at most so many at once. Gives how many."""
+
+        def find(connection: Connection) -> list[int]:
+            oldest = connection.execute("SELECT position, written_at FROM logs ORDER BY position LIMIT ?", (limit,))
+            return [row["position"] for row in takewhile(lambda row: row["written_at"] < until, oldest)]
+
+        def drop(connection: Connection) -> None:
+            connection.execute("DELETE FROM logs WHERE position<=?", (old[-1],))
+
+        if old := await self._database.scan(find):
+            await self._database.write(drop)
+        return len(old)
 
     async def forget(self, owner_id: str) -> None:
         def work(connection: Connection) -> None:

@@ -116,6 +116,9 @@ class PostgresDatabase:
         """Durable like all of them: to ask for less takes a statement, and saves none."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, self._settle, work)
 
+    async def sync(self) -> None:
+        """All is."""
+
     async def read(self, work: Work[T]) -> T:
         return await self.commit(work)
 

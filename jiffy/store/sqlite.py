@@ -51,18 +51,23 @@ class SqliteDatabase:
         self._is_open = True
 
     async def write(self, work: Work[T], seen: Seen | None = None) -> T:
-        changes = self._connection.total_changes
+        before = self._connection.total_changes
         value = self._transact(work)
         if seen is not None:
             seen()
-        await self._log.sync(self._connection.total_changes - changes)
+        if changes := self._connection.total_changes - before:
+            self._log.note(changes)
+            await self._log.sync()
         return value
 
     async def commit(self, work: Work[T]) -> T:
-        changes = self._connection.total_changes
+        before = self._connection.total_changes
         value = self._transact(work)
-        self._log.note(self._connection.total_changes - changes)
+        self._log.note(self._connection.total_changes - before)
         return value
+
+    async def sync(self) -> None:
+        await self._log.sync()
 
     async def read(self, work: Work[T]) -> T:
         self._reads += 1

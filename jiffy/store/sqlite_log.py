@@ -43,28 +43,31 @@ class SqliteLog:
         self._thread = threading.Thread(target=self._sync_forever, name="store-sync", daemon=True)
         self._thread.start()
 
-    async def sync(self, changes: int) -> None:
-        """Until all that was committed so far is on the disk, with so many changed rows more than before."""
-        if not changes:
-            return
-        self.note(changes)
-        loop = asyncio.get_running_loop()
-        if self._gathering is None or self._gathering.loop is not loop:
-            self._gathering = _Group(loop)
-            loop.call_soon(self._hand_over)
-        waiting = loop.create_future()
-        self._gathering.waiting.append(waiting)
-        await waiting
-
     def note(self, changes: int) -> None:
-        """So many changed rows more were committed; the next sync is theirs too."""
+        """So many changed rows more were committed."""
         self._changes += changes
+        if self._changes > _LONG:
+            self._gather()
+
+    async def sync(self) -> None:
+        """Until all that was committed so far is on the disk."""
+        group = self._gather()
+        waiting = group.loop.create_future()
+        group.waiting.append(waiting)
+        await waiting
 
     def close(self) -> None:
         self._groups.put(None)
         self._thread.join()
         os.close(self._file)
         self._connection.close()
+
+    def _gather(self) -> _Group:
+        loop = asyncio.get_running_loop()
+        if self._gathering is None or self._gathering.loop is not loop:
+            self._gathering = _Group(loop)
+            loop.call_soon(self._hand_over)
+        return self._gathering
 
     def _hand_over(self) -> None:
         self._groups.put(self._gathering)

@@ -20,6 +20,7 @@ from jiffy.core.events import Event
 from jiffy.datadir import DataDirectory, read_token
 from jiffy.fs.lazy_mount import LazyMount
 from jiffy.fs.mount import mount_tmpfs, private_mount_namespace, unmount
+from jiffy.fs.spread import spread_folders
 from jiffy.objects.eviction import NO_LIMITS, Evictor, LayerUse, Limits
 from jiffy.objects.http import HttpObjects
 from jiffy.objects.local import LocalObjects
@@ -108,6 +109,7 @@ async def open_host(
         stack.callback(unmount, data.runtime)
         runtime = choose_runtime(data.runtime / "state")
         await _sweep(data)
+        spread_folders(data.containers)
         stack.push_async_callback(cgroups.remove_group, cgroups.parent_group(data.instance))
         network = ContainerNetwork(data.instance)
         await network.open()

@@ -7,6 +7,7 @@ folder, those mounts, the host's objects and the lazy layer. Nothing is ever cop
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -80,8 +81,8 @@ class Roots:
 
     async def mount(self, identifier: str, layers: Sequence[Digest], at: Path | None = None) -> Root:
         """Mount a root on prepared layers (bottom first), in a folder of its own or in one that is there."""
-        folder = self._data.containers / identifier
-        root = Root(at or folder / "root", folder, tuple(layers))
+        path = at or self._data.roots / identifier
+        root = Root(path, self._data.containers / identifier, tuple(layers))
         await asyncio.to_thread(self._mount_now, root)
         return root
 
@@ -126,7 +127,7 @@ class Roots:
 
     def _mount_now(self, root: Root) -> None:
         upper, work = root.upper, root.folder / "work"
-        for folder in (upper, work, root.path):
+        for folder in (root.folder, upper, work, root.path):
             folder.mkdir(parents=True, exist_ok=True)
         layers = self.layer_mounts(root)
         _copy_status(layers[0], upper)
@@ -152,6 +153,8 @@ def _unmount_now(root: Root) -> Path:
 
 
 def _remove_now(root: Root) -> None:
-    if root.path.is_mount():
+    with contextlib.suppress(OSError):  # it is unmounted
         unmount(root.path)
+    with contextlib.suppress(OSError):  # or lies in the folder
+        root.path.rmdir()
     shutil.rmtree(root.folder, ignore_errors=True)

@@ -16,4 +16,7 @@ def test_calls_are_measured_beside_the_client_and_the_entrypoint_alone(server: S
     assert figures["warm call, median"]["peer"] == "the client and the entrypoint alone"
     assert figures["server's processor, warm call"]["value"] > 0
     assert "map of 50 inputs, together" in figures
+    recorded = figures["call at a server that only records it, median"]
+    assert recorded["value"] > 0
+    assert figures["server's processor, call at a server that only records it"]["value"] > 0
     assert not (server.data.root / "bench").exists()

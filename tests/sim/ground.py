@@ -81,6 +81,9 @@ class ServerDatabase:
     async def commit(self, work: Work[T]) -> T:
         return await self.write(work)
 
+    async def sync(self) -> None:
+        await self._pass()
+
     async def read(self, work: Work[T]) -> T:
         await self._pass()
         if self._failing():

@@ -140,3 +140,12 @@ async def test_what_was_cancelled_or_stopped_half_way_is_found(calls: Calls, sto
     await calls.add(Call("fc-2", "fu-2", "ap-2", 4, None), [(7, b"")])
     await stores.apps.set_state("ap-2", 0, stopped=True)
     assert {entry.number for entry in await calls.abandoned()} == {0, 7}
+
+
+async def test_what_never_changes_of_a_call_is_remembered(calls: Calls) -> None:
+    await calls.add(CALL, [(0, b"question")])
+    await calls.cancel("fc-1")
+    assert (await calls.recall("fc-1")).invocation_type == CALL.invocation_type
+    assert (await calls.get("fc-1")).cancelled_at is not None
+    with pytest.raises(NotFoundError, match="no call fc-2"):
+        await calls.recall("fc-2")

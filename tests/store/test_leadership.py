@@ -98,7 +98,8 @@ async def test_a_leader_whose_time_is_nearly_over_writes_nothing(stores: Stores,
         await make_stores(LeadersDatabase(stores.database, term, margin=1)).tokens.add("ak-1", "as-1")
 
 
-async def test_nothing_of_a_refused_write_is_done(stores: Stores, leadership: Leadership) -> None:
+@pytest.mark.parametrize("way", ["write", "commit"])
+async def test_nothing_of_a_refused_write_is_done(way: str, stores: Stores, leadership: Leadership) -> None:
     term = await leadership.take(ONE, 30)
     assert term is not None
     done = []
@@ -107,5 +108,5 @@ async def test_nothing_of_a_refused_write_is_done(stores: Stores, leadership: Le
         done.append(connection)
 
     with pytest.raises(UnavailableError):
-        await LeadersDatabase(stores.database, term + 1, margin=1).write(work)
+        await getattr(LeadersDatabase(stores.database, term + 1, margin=1), way)(work)
     assert not done

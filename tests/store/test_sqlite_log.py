@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -57,13 +59,39 @@ async def test_what_changes_nothing_is_not_synced(database: SqliteDatabase, sync
     assert syncs == []
 
 
+async def test_what_is_committed_only_waits_for_no_sync_and_shares_the_next_one(
+    database: SqliteDatabase, syncs: list[int]
+) -> None:
+    await database.commit(insert("one"))
+    await database.commit(insert("two"))
+    assert await database.read(names) == {"one", "two"}
+    assert syncs == []
+    await database.sync()
+    assert len(syncs) == 1
+
+
+async def test_a_write_is_seen_by_others_before_it_is_durable(
+    database: SqliteDatabase, path: Path, syncs: list[int]
+) -> None:
+    seen: list[tuple[set[str], int]] = []
+    with closing(sqlite3.connect(path)) as other:
+        await database.write(
+            insert("early"),
+            lambda: seen.append(({row[0] for row in other.execute("SELECT token_id FROM tokens")}, len(syncs))),
+        )
+    assert seen == [({"early"}, 0)]
+    assert len(syncs) == 1
+
+
+@pytest.mark.parametrize("way", ["write", "commit"])
 async def test_the_log_is_moved_to_the_database_before_it_grows_long(
-    database: SqliteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+    way: str, database: SqliteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_log, "_LONG", 20)
     before = path.stat().st_size
     for number in range(400):
-        await database.write(insert("x" * 2000 + str(number)))
+        await getattr(database, way)(insert("x" * 2000 + str(number)))
+        await asyncio.sleep(0)
     log = path.with_name("jiffy.db-wal")
     assert path.stat().st_size > before + 500_000
     assert log.stat().st_size < 2_000_000
