@@ -42,7 +42,7 @@ class CommandOutput:
     def finish(self, *, is_whole: bool = True) -> None:
         """No more will be written; of one that is not whole, more might have been."""
         if not self._is_over:
-            self._is_over, self._is_whole = True, is_whole
+            self._is_over, self._is_whole = True, is_whole or not self._is_kept
         self._note_change()
 
     async def read(self, offset: int) -> AsyncIterator[bytes]:

@@ -6,6 +6,7 @@ Clients are told where it is and given a token for one container; it is a gRPC s
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Final
 
 from modal_proto import api_pb2, task_command_router_pb2
 
@@ -17,6 +18,11 @@ from jiffy.server.execs import Exec, Execs
 from jiffy.server.scheduler import Scheduler
 from jiffy.server.tokens import Tokens
 from jiffy.store.stores import Stores
+
+_NO_STDERR: Final = (
+    task_command_router_pb2.TASK_EXEC_STDERR_CONFIG_DEVNULL,
+    task_command_router_pb2.TASK_EXEC_STDERR_CONFIG_STDOUT,
+)
 
 
 class CommandRouter:
@@ -119,11 +125,13 @@ def _terminal_variables(terminal: api_pb2.PTYInfo) -> dict[str, str]:
 
 
 def _unwanted(request: task_command_router_pb2.TaskExecStartRequest) -> list[Kind]:
-    wanted = {
-        Kind.STDOUT: request.stdout_config != task_command_router_pb2.TASK_EXEC_STDOUT_CONFIG_DEVNULL,
-        Kind.STDERR: request.stderr_config != task_command_router_pb2.TASK_EXEC_STDERR_CONFIG_DEVNULL,
-    }
-    return [kind for kind, is_wanted in wanted.items() if not is_wanted]
+    """Outputs that nobody reads, or that nothing comes from: stderr is one at a terminal, or when it is joined to stdout."""
+    unwanted = []
+    if request.stdout_config == task_command_router_pb2.TASK_EXEC_STDOUT_CONFIG_DEVNULL:
+        unwanted.append(Kind.STDOUT)
+    if request.stderr_config in _NO_STDERR or request.pty_info.enabled:
+        unwanted.append(Kind.STDERR)
+    return unwanted
 
 
 def _check(task_id: str, caller: Caller) -> None:

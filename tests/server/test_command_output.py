@@ -56,7 +56,7 @@ async def test_of_what_was_read_only_the_last_is_kept() -> None:
 async def test_of_one_that_nobody_wants_nothing_is_kept() -> None:
     output = CommandOutput(is_kept=False)
     await output.write(bytes(10 * MOST_UNREAD))
-    output.finish()
+    output.finish(is_whole=False)
     assert await collect(output) == b""
 
 
