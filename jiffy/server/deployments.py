@@ -69,7 +69,7 @@ class Deployments:
         return api_pb2.AppRollbackResponse(url=caller.url(f"/apps/{app.app_id}"), deployed_at=deployed_at)
 
     async def app_rollover(self, request: api_pb2.AppRolloverRequest, caller: Caller) -> api_pb2.AppRolloverResponse:
-        """Replace all containers of an app; what they run they finish. It is as it was, but for the number of its version."""
+        """Replace all containers of an app; what they run they finish. The app is as it was, but has a new version."""
         app = await self._live(request.app_id)
         versions = await self._stores.apps.versions(app.app_id)
         if not versions:
