@@ -354,7 +354,7 @@ def test_inputs_that_are_spawned_together_are_one_call_which_is_found_again(
             app = modal.App("spawned-map", image=modal.Image.debian_slim())
             seen = modal.Dict.from_name("spawned-map", create_if_missing=True)
 
-            @app.function()
+            @app.function(max_containers=2)
             def square(number: int) -> int:
                 if number < 0:
                     raise ValueError(f"{number} has no root")
@@ -377,9 +377,10 @@ def test_inputs_that_are_spawned_together_are_one_call_which_is_found_again(
                     failing.get(index=1)
                 except ValueError as error:
                     print("fails:", error, "not so", failing.get(index=0))
-                for ask in (modal.FunctionCall.num_inputs, modal.FunctionCall.get):
+                nobodys = modal.FunctionCall.from_id("fc-nobodys")
+                for ask in (nobodys.num_inputs, nobodys.get):
                     try:
-                        ask(modal.FunctionCall.from_id("fc-nobodys"))
+                        ask()
                     except modal.exception.NotFoundError as error:
                         print(error)
                 square.spawn_map([1000, 1001])
