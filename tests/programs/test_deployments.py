@@ -110,13 +110,18 @@ def test_functions_and_classes_are_called_from_elsewhere(
     assert "class fancy one" in outcome.output
 
 
-def test_a_new_version_replaces_the_old_one_which_is_called_by_its_number(
-    server: ServerUnderTest, service: Path, program: ProgramFolder
-) -> None:
+def test_a_new_version_replaces_the_old_one(server: ServerUnderTest, service: Path, program: ProgramFolder) -> None:
     server.script(program(CALLER, "caller.py"))
     server.modal("deploy", str(program(SERVICE.format(version="two"), "service.py")))
     outcome = server.script(program(CALLER, "caller.py"))
     assert "function two" in outcome.output and "class fancy two" in outcome.output
+
+
+@pytest.mark.since("1.5")
+def test_an_earlier_version_is_called_by_its_number(
+    server: ServerUnderTest, service: Path, program: ProgramFolder
+) -> None:
+    server.modal("deploy", str(program(SERVICE.format(version="two"), "service.py")))
     outcome = server.script(
         program("""
             import modal
@@ -146,6 +151,7 @@ def test_an_app_of_one_version_has_none_to_go_back_to(server: ServerUnderTest, s
     assert "app service has no earlier version to bring back: its newest is 1" in " ".join(told.split())
 
 
+@pytest.mark.since("1.4")
 def test_no_call_fails_while_an_app_is_deployed_again_and_again(
     server: ServerUnderTest, service: Path, program: ProgramFolder
 ) -> None:
