@@ -52,7 +52,7 @@ def install_client(wanted: str) -> str:
 
 
 def as_it_was(arguments: Sequence[str]) -> list[str]:
-    """A command as the client that runs it knows it: since 1.4, what stops something asks, and `--yes` answers everywhere."""
+    """A command as the client that runs it knows it: since 1.4 what stops something asks, and `--yes` always answers."""
     if _parts(client_version()) >= (1, 4):
         return list(arguments)
     if list(arguments[1:2]) == ["stop"]:
