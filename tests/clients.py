@@ -52,9 +52,14 @@ def install_client(wanted: str) -> str:
 
 
 def as_it_was(arguments: Sequence[str]) -> list[str]:
-    """A command as the client that runs it knows it: what stops something asks since 1.4."""
-    never_asks = _parts(client_version()) < (1, 4) and list(arguments[1:2]) == ["stop"]
-    return [each for each in arguments if not (never_asks and each == "--yes")]
+    """A command as the client that runs it knows it: since 1.4 what stops something asks, and `--yes` always answers."""
+    if _parts(client_version()) >= (1, 4):
+        return list(arguments)
+    if list(arguments[1:2]) == ["stop"]:
+        return [each for each in arguments if each != "--yes"]
+    if list(arguments[:2]) == ["environment", "delete"]:
+        return ["--confirm" if each == "--yes" else each for each in arguments]
+    return list(arguments)
 
 
 def leave_out_newer(items: list[pytest.Item]) -> None:

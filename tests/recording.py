@@ -17,6 +17,8 @@ from tests.servers import ANSWERED
 
 _KEY: Final = "jiffy_answered"
 _STALE: Final = pytest.StashKey[str]()
+_STAYS: Final = pytest.StashKey[str]()
+_MOST_NAMED: Final = 10
 
 
 class Recording:
@@ -28,9 +30,9 @@ class Recording:
         self.answered: set[str] = set()
 
     @property
-    def is_whole(self) -> bool:
-        """Whether all programs ran, and passed."""
-        return compatibility.program_ids() <= self.passed - self.failed
+    def lacking(self) -> list[str]:
+        """Programs that did not run, or did not pass; none for a whole run."""
+        return sorted(compatibility.program_ids() - (self.passed - self.failed))
 
 
 _recording: Final = Recording()
@@ -69,15 +71,28 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         ANSWERED.unlink()
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput[_KEY] = sorted(_recording.answered)
-    elif _recording.is_whole and not is_another_client():
+    elif why := _why_the_page_stays():
+        session.config.stash[_STAYS] = why
+        if session.config.option.write_compatibility:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    else:
         _hold_page_against_run(session)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    if config.option.write_compatibility and not _recording.is_whole:
-        terminalreporter.write_line("docs/COMPATIBILITY.md stays: not all programs ran and passed", red=True)
+    if config.option.write_compatibility and (why := config.stash.get(_STAYS, "")):
+        terminalreporter.write_line(f"docs/COMPATIBILITY.md stays: {why}", red=True)
     if stale := config.stash.get(_STALE, ""):
         terminalreporter.write_line(f"STALE docs/COMPATIBILITY.md: {stale}", red=True)
+
+
+def _why_the_page_stays() -> str:
+    """Empty when the run can say what is shown and what is not."""
+    if is_another_client():
+        return "its programs are those that today's client runs"
+    lacking = [name.removeprefix("tests/programs/") for name in _recording.lacking]
+    more = f" and {len(lacking) - _MOST_NAMED} more" if len(lacking) > _MOST_NAMED else ""
+    return f"not all programs ran and passed: {', '.join(lacking[:_MOST_NAMED])}{more}" if lacking else ""
 
 
 def _hold_page_against_run(session: pytest.Session) -> None:

@@ -35,7 +35,7 @@ NEEDED: Final = {
         ImageBuildChainGet""",
 }
 
-SOMETIMES: Final = frozenset({"FunctionGetDynamicConcurrency", "VolumeHeartbeat"})
+SOMETIMES: Final = frozenset({"FunctionCallGetInfo", "FunctionGetDynamicConcurrency", "VolumeHeartbeat"})
 """RPCs that clients call or not as it happens: that a run shows them promises nothing of the next one."""
 
 

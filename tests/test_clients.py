@@ -38,10 +38,11 @@ def test_todays_client_is_the_one_that_is_installed(monkeypatch: pytest.MonkeyPa
     assert client_python() == sys.executable
 
 
-def test_older_clients_stop_without_asking(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_older_clients_are_told_otherwise_what_is_meant(monkeypatch: pytest.MonkeyPatch) -> None:
     words = ["app", "stop", "name", "--yes"]
     monkeypatch.setenv(VARIABLE, "1.2.6")
     assert as_it_was(words) == ["app", "stop", "name"]
     assert as_it_was(["volume", "delete", "name", "--yes"]) == ["volume", "delete", "name", "--yes"]
+    assert as_it_was(["environment", "delete", "name", "--yes"]) == ["environment", "delete", "name", "--confirm"]
     monkeypatch.setenv(VARIABLE, "1.4.0")
     assert as_it_was(words) == words

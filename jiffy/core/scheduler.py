@@ -393,12 +393,14 @@ class Scheduler:
             self._count(self._pools[container.function_id])
 
     def _end(self, container: Container, reason: str) -> None:
-        """One that waits is told by an answer, one that works by a signal. One that is not ready has nothing to end in good
-        order."""
+        """One that waits is told by an answer, one that works by a signal, also when it was to finish first. One that is not
+        ready has nothing to end in good order."""
+        pool = self._pools[container.function_id]
+        was_to_finish = pool.finishing.pop(container.task_id, None) is not None
         if container.is_idle:
             self._retire(container, reason)
-        elif not container.stopping:
-            self._pools[container.function_id].note_stopping(container)
+        elif was_to_finish or not container.stopping:
+            pool.note_stopping(container)
             grace = STOP_GRACE if container.ready else 0.0
             self._orders.append(orders.Stop(container.task_id, container.worker_id, reason, grace))
 

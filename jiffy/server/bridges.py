@@ -21,7 +21,7 @@ from jiffy.server.caller import Caller, read_caller
 from jiffy.server.container_sockets import SERVICES, read_name
 from jiffy.server.listeners import borrow_listener
 from jiffy.server.router_identity import RouterIdentity
-from jiffy.server.service import Identify, Service
+from jiffy.server.service import Check, Identify, Service
 from jiffy.server.tokens import Tokens
 from jiffy.store.stores import Stores
 from jiffy.unix_sockets import listen_at
@@ -52,11 +52,13 @@ class Bridges:
         nouns: Sequence[object],
         make_application: Callable[[], web.Application],
         tokens: Tokens,
+        check: Check,
     ) -> None:
         self._stores = stores
         self._nouns = nouns
         self._make_application = make_application
         self._tokens = tokens
+        self._check = check
         self._bridges: dict[str, _Bridge] = {}
 
     async def open(self, event: WorkerConnected) -> None:
@@ -75,7 +77,7 @@ class Bridges:
         self._bridges[_GATE] = await self._serve(_ByName(self), *sockets)
 
     async def _serve(self, identify: Identify, grpc_socket: socket.socket, http_socket: socket.socket) -> _Bridge:
-        grpc = GrpcServer(Service(self._nouns, RouterIdentity(self._tokens, identify)))
+        grpc = GrpcServer(Service(self._nouns, RouterIdentity(self._tokens, identify), self._check))
         await grpc.start(grpc_socket)
         http = web.AppRunner(self._make_application(), access_log=None)
         await http.setup()

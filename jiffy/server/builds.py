@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
 
 from modal_proto import api_pb2
 
@@ -17,13 +16,12 @@ from jiffy.server.build_functions import BuildFunctions, require_function
 from jiffy.server.build_log import BuildLog
 from jiffy.server.builder import Builder
 from jiffy.server.definitions import Definitions
-from jiffy.server.derivations import Derivations
+from jiffy.server.derivations import Derivations, has_dependencies
 from jiffy.store.images import ImageContent, StoredImage
 from jiffy.store.stores import Stores
 
 logger = logging.getLogger(__name__)
 
-_LAST_WITH_DEPENDENCIES: Final = "2024.10"
 
 Report = Callable[[str], None]
 
@@ -122,9 +120,8 @@ class Builds:
     async def _prepare_client(
         self, image: StoredImage, content: ImageContent, client_version: str, report: Report
     ) -> None:
-        """What containers of the image will need, so that their first start does not wait for it. Earlier builders install
-        what the client imports in the image itself."""
+        """What containers of the image will need, so that their first start does not wait for it."""
         if content.python:
             await self._derivations.client_layer(client_version, content, report)
-            if image.builder_version > _LAST_WITH_DEPENDENCIES:
+            if not has_dependencies(image.builder_version):
                 await self._derivations.dependencies_layer(image.builder_version, client_version, content, report)

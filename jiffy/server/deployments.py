@@ -54,37 +54,30 @@ class Deployments:
             request_id=caller.new_id("rq"),
         )
         if request.app_state == api_pb2.APP_STATE_DEPLOYED:
-            await self._deploy(version, app)
+            deployed_at = await self._deploy(version, app)
         else:
+            deployed_at = version.deployed_at
             await self._stores.apps.publish(app.app_id, request.app_state, version.function_ids, version.class_ids)
             await self._activate(version, app)
-        return api_pb2.AppPublishResponse(url=caller.url(f"/apps/{app.app_id}"), deployed_at=version.deployed_at)
+        return api_pb2.AppPublishResponse(url=caller.url(f"/apps/{app.app_id}"), deployed_at=deployed_at)
 
     async def app_rollback(self, request: api_pb2.AppRollbackRequest, caller: Caller) -> api_pb2.AppRollbackResponse:
         """Bring back a version: by its number, or, by a negative one, so many before the newest."""
         app = await self._stores.apps.get(request.app_id)
-        versions = {each.version: each for each in await self._stores.apps.versions(app.app_id)}
-        wanted = request.version if request.version > 0 else app.version + request.version
-        if (earlier := versions.get(wanted)) is None:
-            raise NotFoundError(f"app {app.name} has no version {wanted}", why=f"its newest is {app.version}")
-        if wanted == app.version:
-            raise InvalidError(f"app {app.name} is at version {wanted} already")
-        version = replace(
-            earlier,
-            deployed_at=time.time(),
-            deployed_by=caller.token_id,
-            rollback_version=earlier.version,
-            request_id=caller.new_id("rq"),
-        )
-        await self._deploy(version, app)
-        return api_pb2.AppRollbackResponse()
+        earlier = await self._earlier(app, request.version)
+        deployed_at = await self._deploy(_again(earlier, caller), app)
+        return api_pb2.AppRollbackResponse(url=caller.url(f"/apps/{app.app_id}"), deployed_at=deployed_at)
 
     async def app_rollover(self, request: api_pb2.AppRolloverRequest, caller: Caller) -> api_pb2.AppRolloverResponse:
-        """Replace all containers of an app that is as it was; what they run they finish."""
+        """Replace all containers of an app; what they run they finish. The app is as it was, but has a new version."""
         app = await self._live(request.app_id)
+        versions = await self._stores.apps.versions(app.app_id)
+        if not versions:
+            raise InvalidError(f"app {app.name or app.app_id} is not deployed")
+        made = await self._stores.apps.deploy(_again(versions[0], caller), api_pb2.APP_STATE_DEPLOYED)
         for function_id in app.function_ids.values():
             await self._scheduler.roll_over(function_id)
-        return api_pb2.AppRolloverResponse(url=caller.url(f"/apps/{app.app_id}"), deployed_at=time.time())
+        return api_pb2.AppRolloverResponse(url=caller.url(f"/apps/{app.app_id}"), deployed_at=made.deployed_at)
 
     async def app_get_by_deployment_name(
         self, request: api_pb2.AppGetByDeploymentNameRequest, caller: Caller
@@ -177,10 +170,26 @@ class Deployments:
             _summarize(definition, answer.function_info_summaries[function_id])
         return answer
 
-    async def _deploy(self, version: Version, before: App) -> None:
-        await self._stores.apps.deploy(version, api_pb2.APP_STATE_DEPLOYED)
-        await self._activate(version, before)
-        await self._schedules.set(version.app_id, list(version.function_ids.values()))
+    async def _earlier(self, app: App, number: int) -> Version:
+        """The version of a number, or, of a negative one, so many before the newest."""
+        wanted = number if number > 0 else app.version + number
+        if wanted < 1:
+            raise NotFoundError(
+                f"app {app.name} has no earlier version to bring back", why=f"its newest is {app.version}"
+            )
+        versions = {each.version: each for each in await self._stores.apps.versions(app.app_id)}
+        if (earlier := versions.get(wanted)) is None:
+            raise NotFoundError(f"app {app.name} has no version {wanted}", why=f"its newest is {app.version}")
+        if wanted == app.version:
+            raise InvalidError(f"app {app.name} is at version {wanted} already")
+        return earlier
+
+    async def _deploy(self, version: Version, before: App) -> float:
+        """Gives when that was: a request that is repeated deploys nothing more."""
+        made = await self._stores.apps.deploy(version, api_pb2.APP_STATE_DEPLOYED)
+        await self._activate(made, before)
+        await self._schedules.set(made.app_id, list(made.function_ids.values()))
+        return made.deployed_at
 
     async def _activate(self, version: Version, before: App) -> None:
         """Have each function follow its definition of this version. Functions that are not part of it any more keep no
@@ -238,8 +247,24 @@ def _summarize(definition: api_pb2.Function, summary: api_pb2.AppGetInfoResponse
         summary.requires_proxy_auth = definition.webhook_config.requires_proxy_auth
 
 
+def _again(version: Version, caller: Caller) -> Version:
+    """The same once more, as the newest."""
+    return replace(
+        version,
+        deployed_at=time.time(),
+        deployed_by=caller.token_id,
+        rollback_version=version.version,
+        request_id=caller.new_id("rq"),
+    )
+
+
+def _kind(version: Version) -> api_pb2.DeploymentType.ValueType:
+    if version.is_rollover:
+        return api_pb2.DEPLOYMENT_TYPE_ROLLOVER
+    return api_pb2.DEPLOYMENT_TYPE_ROLLBACK if version.rollback_version else api_pb2.DEPLOYMENT_TYPE_STANDARD
+
+
 def _history(version: Version) -> api_pb2.AppDeploymentHistory:
-    kind = api_pb2.DEPLOYMENT_TYPE_ROLLBACK if version.rollback_version else api_pb2.DEPLOYMENT_TYPE_STANDARD
     return api_pb2.AppDeploymentHistory(
         app_id=version.app_id,
         version=version.version,
@@ -247,8 +272,8 @@ def _history(version: Version) -> api_pb2.AppDeploymentHistory:
         deployed_at=version.deployed_at,
         deployed_by=version.deployed_by,
         tag=version.tag,
-        rollback_version=version.rollback_version,
+        rollback_version=0 if version.is_rollover else version.rollback_version,
         rollback_allowed=True,
         commit_info=api_pb2.CommitInfo.FromString(version.commit_info),
-        deployment_type=kind,
+        deployment_type=_kind(version),
     )

@@ -28,6 +28,11 @@ from jiffy.store.stores import Stores
 Report = Callable[[str], None]
 
 
+def has_dependencies(builder: str) -> bool:
+    """Whether images of a builder have what the client imports; containers of later ones get it from the host."""
+    return builder <= "2024.10"
+
+
 class Derivations:
     """`remote_chunks` gives the chunks of an object that is in a registry only."""
 

@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 from modal_proto import api_pb2
 
 from jiffy.errors import InvalidError, NotFoundError, UnsupportedError
@@ -15,6 +16,7 @@ from jiffy.store.environments import Environments as Store
 
 DEFAULT_ENVIRONMENT: Final = "main"
 WORKSPACE: Final = "jiffy"
+_FIELD: Final = "environment_name"
 
 
 def builder_version(client_version: str) -> str:
@@ -25,9 +27,20 @@ def builder_version(client_version: str) -> str:
     return "2025.06" if parts and parts < (1, 6, 4) else "2026.10"
 
 
+async def require_environment(store: Store, name: str) -> None:
+    """NotFoundError when there is none of that name; without a name the default is meant."""
+    if name not in ("", DEFAULT_ENVIRONMENT) and await store.find(name) is None:
+        raise NotFoundError(f"no environment {name}", hint=f"`modal environment create {name}` makes it")
+
+
 class Environments:
     def __init__(self, store: Store) -> None:
         self._store = store
+
+    async def check(self, request: Message) -> None:
+        """NotFoundError when a request is for an environment that is not there."""
+        if _FIELD in request.DESCRIPTOR.fields_by_name:
+            await require_environment(self._store, getattr(request, _FIELD))
 
     async def client_hello(self, request: Empty, caller: Caller) -> api_pb2.ClientHelloResponse:
         return api_pb2.ClientHelloResponse(image_builder_version=builder_version(caller.client_version))
@@ -42,8 +55,8 @@ class Environments:
         found = await self._store.find(name)
         if found is None and request.object_creation_type == api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING:
             await self._add(name)
-        elif found is None:
-            raise NotFoundError(f"no environment {name}", hint=f"`modal environment create {name}` makes it")
+        else:
+            await require_environment(self._store, name)
         settings = api_pb2.EnvironmentSettings(image_builder_version=builder_version(caller.client_version))
         return api_pb2.EnvironmentGetOrCreateResponse(
             environment_id=f"en-{name}", metadata=api_pb2.EnvironmentMetadata(name=name, settings=settings)

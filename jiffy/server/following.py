@@ -18,7 +18,7 @@ from jiffy.errors import JiffyError
 from jiffy.grpc.server import GrpcServer
 from jiffy.server.forwarding import Forwarding
 from jiffy.server.http import explain_errors
-from jiffy.server.service import Identify, Service
+from jiffy.server.service import Check, Identify, Service
 from jiffy.store.leadership import Leader, Leadership
 
 logger = logging.getLogger(__name__)
@@ -68,7 +68,12 @@ async def keep_leading(leadership: Leadership, term: int) -> None:
 
 @asynccontextmanager
 async def serve_beside(
-    forwarding: Forwarding, nouns: Sequence[object], identify: Identify, grpc: socket.socket, http: socket.socket
+    forwarding: Forwarding,
+    nouns: Sequence[object],
+    identify: Identify,
+    check: Check,
+    grpc: socket.socket,
+    http: socket.socket,
 ) -> AsyncIterator[None]:
     """Answer with `nouns`, and have the rest answered, on two listeners that stay open."""
     async with AsyncExitStack() as stack:
@@ -77,7 +82,7 @@ async def serve_beside(
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         await web.SockSite(runner, http.dup()).start()
-        server = GrpcServer(Service(nouns, identify, forwarding.forward))
+        server = GrpcServer(Service(nouns, identify, check, forwarding.forward))
         await server.start(grpc.dup())
         stack.push_async_callback(server.close)
         yield

@@ -7,7 +7,7 @@ from modal_proto import api_pb2
 
 from jiffy.errors import NotFoundError
 from jiffy.server.caller import Caller
-from jiffy.server.environments import DEFAULT_ENVIRONMENT
+from jiffy.server.environments import DEFAULT_ENVIRONMENT, require_environment
 from jiffy.store.image_names import Revision
 from jiffy.store.stores import Stores
 
@@ -23,6 +23,7 @@ class ImageNames:
         if image.content is None:
             raise NotFoundError(f"image {image.image_id} was never finished", hint="build it first")
         environment, name = _split(request.tag, request.environment_name)
+        await require_environment(self._stores.environments, environment)
         revision = await self._stores.image_names.publish(environment, name, image.image_id)
         return api_pb2.ImagePublishResponse(image_id=image.image_id, revision_id=_revision_id(revision))
 

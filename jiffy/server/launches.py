@@ -8,7 +8,8 @@ from modal_proto import api_pb2
 
 from jiffy.core.actions import BucketMount, LaunchContainer, Resources, VolumeMount
 from jiffy.errors import NotFoundError, UnsupportedError
-from jiffy.server.derivations import Derivations
+from jiffy.server.derivations import Derivations, has_dependencies
+from jiffy.server.environments import builder_version
 from jiffy.server.known_functions import KnownFunction
 from jiffy.server.layers import without_repeats
 from jiffy.server.layouts import make_layout
@@ -122,12 +123,14 @@ class Launches:
         return image, image.content
 
     async def _layers(self, definition: api_pb2.Function, image: StoredImage, content: ImageContent) -> tuple[str, ...]:
-        """Bottom first: the image, the client's dependencies, the client, the program's files in one layer."""
+        """Bottom first: the image, the client's dependencies, the client, the program's files in one layer. Of an image that
+        is found by its name, a client does not know whether it has the dependencies; one that was imported has none."""
         client, files = await self._mount_layers(definition, content)
         layers = content.layers
-        if definition.mount_client_dependencies:
-            version = client[0].removeprefix(CLIENT_REFERENCE) if client else ""
-            dependencies = await self._derivations.dependencies_layer(image.builder_version, version, content, _ignore)
+        version = client[0].removeprefix(CLIENT_REFERENCE) if client else ""
+        builder = image.builder_version or builder_version(version)
+        if definition.mount_client_dependencies or (client and not has_dependencies(builder)):
+            dependencies = await self._derivations.dependencies_layer(builder, version, content, _ignore)
             layers = (*layers, await self._derivations.graft_layer(layers, dependencies))
         for reference in client:
             version = reference.removeprefix(CLIENT_REFERENCE)

@@ -35,6 +35,7 @@ class LogQueries:
     ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
         """What the app, or what is named of it, printed after the last entry that the client saw; ends with app_done, or at
         its timeout. Clients before 1.4 name a container without its app."""
+        _refuse_what_is_not_known(request)
         app_id = request.app_id or (await self._stores.tasks.get(request.task_id)).app_id
         query = LogQuery(
             owner_id=app_id,
@@ -126,11 +127,15 @@ def log_batch(line: LogLine) -> api_pb2.TaskLogsBatch:
     )
 
 
-def _query(request: Request) -> LogQuery:
+def _refuse_what_is_not_known(request: Request | api_pb2.AppGetLogsRequest) -> None:
     if request.function_call_id or request.sandbox_id:
         raise UnsupportedError(
             "logs of one call or sandbox", why="lines are known by their app, function and container"
         )
+
+
+def _query(request: Request) -> LogQuery:
+    _refuse_what_is_not_known(request)
     return LogQuery(
         owner_id=request.app_id,
         since=request.since.ToMilliseconds() / 1000,

@@ -25,7 +25,7 @@ class ServerOptions:
     is the address, HOST:PORT, where workers from elsewhere join; empty for nowhere. `shared` is the folder with what
     all servers of the store share; empty for a server that is alone. `fleet` is a file that describes machines which the
     server may start; empty for none. `keep_outputs`: days that the outputs of a call are kept; `keep_logs`: that
-    lines of logs are."""
+    lines of containers are."""
 
     mirror: str = ""
     offers: tuple[str, ...] = ()
@@ -149,7 +149,7 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         envvar="JIFFY_KEEP_LOGS",
         metavar="DAYS",
         show_default=True,
-        help="How long what containers and builds printed is kept.",
+        help="How long what containers printed is kept; lines of builds are as long as their image.",
     )
     taking: Callable[..., Any] = run
     for option in (keep_logs, keep_outputs, fleet, shared, gate, store_option, pythons, registries, offer, mirror):

@@ -60,15 +60,14 @@ class Secrets:
         return api_pb2.SecretGetInfoResponse(metadata=_metadata(secret))
 
     async def secret_update(self, request: api_pb2.SecretUpdateRequest, caller: Caller) -> Empty:
-        """Each update sets a variable, or removes it."""
-        secret = await self._stores.secrets.get(request.secret_id)
-        variables = dict(secret.variables)
-        for update in request.updates:
-            if update.HasField("value"):
-                variables[update.key] = update.value
-            else:
-                variables.pop(update.key, None)
-        await self._put(secret, variables)
+        """Each update sets a variable, or removes it; the others stay."""
+        set_here = {update.key: update.value for update in request.updates if update.HasField("value")}
+        removed = {update.key for update in request.updates if not update.HasField("value")}
+
+        def change(variables: dict[str, str]) -> dict[str, str]:
+            return _check({name: variables[name] for name in variables if name not in removed} | set_here)
+
+        await self._stores.secrets.change(request.secret_id, change)
         return Empty()
 
     async def secret_delete(self, request: api_pb2.SecretDeleteRequest, caller: Caller) -> Empty:
@@ -87,13 +86,18 @@ class Secrets:
         return await self._put(secret, dict(request.env_dict))
 
     async def _put(self, secret: Secret, variables: dict[str, str]) -> Secret:
-        if sum(len(name) + len(value) for name, value in variables.items()) > _LARGEST:
-            raise InvalidError("a secret of more than 1 MiB", hint="put large things in a file or a volume")
-        if bad := [name for name in variables if not name or "=" in name or "\0" in name + variables[name]]:
-            raise InvalidError(f"{bad[0][:40]!r} cannot be an environment variable")
-        changed = Secret(secret.secret_id, secret.environment, secret.name, secret.app_id, variables)
+        changed = Secret(secret.secret_id, secret.environment, secret.name, secret.app_id, _check(variables))
         await self._stores.secrets.put(changed)
         return await self._stores.secrets.get(secret.secret_id)
+
+
+def _check(variables: dict[str, str]) -> dict[str, str]:
+    """The same, if a secret may have them."""
+    if sum(len(name) + len(value) for name, value in variables.items()) > _LARGEST:
+        raise InvalidError("a secret of more than 1 MiB", hint="put large things in a file or a volume")
+    if bad := [name for name in variables if not name or "=" in name or "\0" in name + variables[name]]:
+        raise InvalidError(f"{bad[0][:40]!r} cannot be an environment variable")
+    return variables
 
 
 def _require(secret: Secret | None, name: str, keys: list[str]) -> Secret:

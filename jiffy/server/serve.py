@@ -157,6 +157,7 @@ async def run_server(
 class _Parts:
     stores: Stores
     nouns: list[object]
+    environments: Environments
     apps: Apps
     schedules: Schedules
     scheduler: Scheduler
@@ -180,6 +181,7 @@ def _assemble(
     standing: Standing, objects: LocalObjects, data: DataDirectory, listeners: Listeners, options: ServerOptions
 ) -> _Parts:
     stores, bells = standing.stores, standing.bells
+    environments = Environments(stores.environments)
     tokens = Tokens(data.signing_key, stores.tokens)
     token_flows = TokenFlows(stores.tokens)
     workers = Workers()
@@ -212,7 +214,7 @@ def _assemble(
     execs = Execs(channels)
     endpoints = Web(stores, WebCalls(stores, scheduler, streams, bells), servers)
     nouns: list[object] = [
-        Environments(stores.environments),
+        environments,
         Dicts(stores),
         MessageQueues(stores, bells),
         Tasks(stores, scheduler),
@@ -240,7 +242,7 @@ def _assemble(
         Secrets(stores),
         blobs,
     ]
-    bridges = Bridges(stores, nouns, lambda: public_application(blobs, files, endpoints), tokens)
+    bridges = Bridges(stores, nouns, lambda: public_application(blobs, files, endpoints), tokens, environments.check)
     workers.listener = WorkerEvents(
         stores, scheduler, bells, profiles, steps, build_functions.heard, bridges.open, bridges.close, mounts, execs
     )
@@ -278,6 +280,7 @@ def _assemble(
     return _Parts(
         stores,
         nouns,
+        environments,
         apps,
         schedules,
         scheduler,
@@ -324,7 +327,7 @@ async def _listen_http(stack: AsyncExitStack, parts: _Parts, listener: socket.so
 
 async def _listen_grpc(stack: AsyncExitStack, parts: _Parts, listeners: Listeners) -> None:
     identity = RouterIdentity(parts.tokens, TokenIdentity(parts.stores, listeners.http_port))
-    server = GrpcServer(Service(parts.nouns, identity))
+    server = GrpcServer(Service(parts.nouns, identity, parts.environments.check))
     await server.start(listeners.grpc)
     stack.push_async_callback(server.close)
 

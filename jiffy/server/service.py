@@ -83,6 +83,12 @@ class Identify(Protocol):
     async def __call__(self, stream: Stream) -> Caller: ...
 
 
+class Check(Protocol):
+    """Raises a JiffyError for a request that means nothing here, whatever it is for."""
+
+    async def __call__(self, request: Message) -> None: ...
+
+
 class Forward(Protocol):
     """Has another server answer a request."""
 
@@ -91,10 +97,13 @@ class Forward(Protocol):
 
 class Service:
     """One listener's view of the API. `identify` differs: clients show a token, containers have an address. What no noun
-    answers is left to `forward`, if it is given."""
+    answers is left to `forward`, if it is given, and checked there."""
 
-    def __init__(self, nouns: Sequence[object], identify: Identify, forward: Forward | None = None) -> None:
+    def __init__(
+        self, nouns: Sequence[object], identify: Identify, check: Check, forward: Forward | None = None
+    ) -> None:
         self._identify = identify
+        self._check = check
         self._forward = forward
         self._answer = noting_answers(self._answer_request)
         self._handlers = {
@@ -126,6 +135,7 @@ class Service:
             return
         if handler is None:
             raise GRPCError(Status.UNIMPLEMENTED, f"this version of jiffy does not answer {method.name} yet")
+        await self._check(request)
         answer = handler(request, caller)
         if isinstance(answer, AsyncIterator):
             async for message in answer:

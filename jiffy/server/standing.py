@@ -113,8 +113,9 @@ async def _follow(
     """Until it is this server's turn."""
     forwarding = Forwarding(data.certificate, listeners.http_port)
     tokens = Tokens(data.signing_key, stores.tokens)
+    environments = Environments(stores.environments)
     nouns = (
-        Environments(stores.environments),
+        environments,
         Dicts(stores),
         MessageQueues(stores, doorbell.bells),
         CallRecords(stores),
@@ -133,7 +134,7 @@ async def _follow(
         doorbell.bells.ring_all_here()
 
     identity = RouterIdentity(tokens, TokenIdentity(stores, listeners.http_port))
-    async with serve_beside(forwarding, nouns, identity, listeners.grpc, listeners.http):
+    async with serve_beside(forwarding, nouns, identity, environments.check, listeners.grpc, listeners.http):
         await await_lead(leadership, address, follow)
 
 

@@ -7,6 +7,7 @@ from modal_proto import api_pb2
 from jiffy.server.caller import Caller
 from jiffy.server.environments import DEFAULT_ENVIRONMENT
 from jiffy.server.scheduler import Scheduler
+from jiffy.store.apps import App
 from jiffy.store.stores import Stores
 
 
@@ -17,8 +18,7 @@ class Tasks:
 
     async def task_list(self, request: api_pb2.TaskListRequest, caller: Caller) -> api_pb2.TaskListResponse:
         """Those that live, of one app or of an environment."""
-        environment = request.environment_name or DEFAULT_ENVIRONMENT
-        apps = {app.app_id: app for app in await self._stores.apps.listed(environment, 0.0)}
+        apps = {app.app_id: app for app in await self._apps(request)}
         return api_pb2.TaskListResponse(
             tasks=[
                 api_pb2.TaskStats(
@@ -29,9 +29,14 @@ class Tasks:
                     enqueued_at=task.created_at,
                 )
                 for task in await self._stores.tasks.live()
-                if task.app_id in apps and request.app_id in ("", task.app_id)
+                if task.app_id in apps
             ]
         )
+
+    async def _apps(self, request: api_pb2.TaskListRequest) -> list[App]:
+        if request.app_id:
+            return [await self._stores.apps.get(request.app_id)]
+        return await self._stores.apps.listed(request.environment_name or DEFAULT_ENVIRONMENT, 0.0)
 
     async def task_get_info(self, request: api_pb2.TaskGetInfoRequest, caller: Caller) -> api_pb2.TaskGetInfoResponse:
         task = await self._stores.tasks.get(request.task_id)

@@ -37,8 +37,8 @@ class App:
 @dataclass(frozen=True, slots=True)
 class Version:
     """One deployment of an app. `commit_info` is a serialized CommitInfo, `definition_ids` maps a function's id to its
-    definition's. `rollback_version`: which one it brought back; 0 for none. A request that is repeated has
-    the same `request_id`."""
+    definition's. `rollback_version`: which one it brought back; 0 for none, the one before it for a
+    rollover. A request that is repeated has the same `request_id`."""
 
     app_id: str
     version: int
@@ -52,6 +52,11 @@ class Version:
     definition_ids: dict[str, str]
     rollback_version: int = 0
     request_id: str = ""
+
+    @property
+    def is_rollover(self) -> bool:
+        """What the version before it was, in new containers."""
+        return 0 < self.rollback_version == self.version - 1
 
 
 class Apps:

@@ -62,6 +62,8 @@ class LogQuery:
 class Logs:
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._dropped_until = 0
+        """The position up to which only lines of builds are left."""
 
     async def after(self, app_id: str, position: int, limit: int = 500) -> list[LogLine]:
         """What was printed after a position."""
@@ -144,17 +146,23 @@ class Logs:
         await self._database.write(work)
 
     async def forget_before(self, until: float, limit: int) -> int:
-        """Drop the oldest lines, if they are from before then; at most so many at once. Gives how many."""
+        """Look at so many of the oldest lines, and drop those from before then, but for lines of builds: they go with their
+        image. Gives how many are from before then."""
 
         def find(connection: Connection) -> list[int]:
-            oldest = connection.execute("SELECT position, written_at FROM logs ORDER BY position LIMIT ?", (limit,))
+            query = "SELECT position, written_at FROM logs WHERE position>? ORDER BY position LIMIT ?"
+            oldest = connection.execute(query, (self._dropped_until, limit))
             return [row["position"] for row in takewhile(lambda row: row["written_at"] < until, oldest)]
 
         def drop(connection: Connection) -> None:
-            connection.execute("DELETE FROM logs WHERE position<=?", (old[-1],))
+            connection.execute(
+                "DELETE FROM logs WHERE position>? AND position<=? AND substr(app_id, 1, 3)<>'im-'",
+                (self._dropped_until, old[-1]),
+            )
 
         if old := await self._database.scan(find):
             await self._database.write(drop)
+            self._dropped_until = old[-1]
         return len(old)
 
     async def forget(self, owner_id: str) -> None:

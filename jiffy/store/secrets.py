@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from jiffy.errors import NotFoundError
@@ -46,6 +47,19 @@ class Secrets:
                     time.time(),
                 ),
             )
+
+        await self._database.write(work)
+
+    async def change(self, secret_id: str, change: Callable[[dict[str, str]], dict[str, str]]) -> None:
+        """Let its variables be what becomes of them; what others change at the same time is kept."""
+
+        def work(connection: Connection) -> None:
+            connection.lock(f"secret {secret_id}")
+            row = connection.execute("SELECT * FROM secrets WHERE secret_id=?", (secret_id,)).fetchone()
+            if row is None:
+                raise NotFoundError(f"no secret {secret_id}")
+            changed = self._cipher.encrypt(json.dumps(change(self._secret(row).variables)))
+            connection.execute("UPDATE secrets SET variables=? WHERE secret_id=?", (changed, secret_id))
 
         await self._database.write(work)
 

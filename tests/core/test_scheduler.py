@@ -303,6 +303,16 @@ def test_containers_of_a_function_that_is_defined_anew_finish_what_they_run(tabl
     assert len(kinds(table.arrive(1), orders.Launch)) == 1
 
 
+@pytest.mark.parametrize("end", [facts.ContainerUnwanted("ta-1", "no time"), facts.AppStopped("ap-1", "no time")])
+def test_one_that_was_to_finish_is_not_waited_for_once_it_is_to_end(table: Table, end: facts.Fact) -> None:
+    table.arrive(1)
+    table.begin_work("ta-1")
+    table.tell(facts.FunctionRolledOver("fu-1"))
+    stop = orders.Stop("ta-1", "wo-1", "no time", STOP_GRACE)
+    assert stop in table.tell(end)
+    assert stop not in table.tell(end)
+
+
 def test_containers_that_fail_to_start_are_launched_later_and_later(table: Table) -> None:
     table.arrive(1)
     assert kinds(table.end("ta-1"), orders.Launch) == []

@@ -381,28 +381,6 @@ def test_a_python_is_added_to_an_image_that_has_none(
 
 
 @pytest.mark.since("1.5")
-def test_images_are_published_by_name_and_found_by_it(server: ServerUnderTest, programs: Programs) -> None:
-    publishing = """
-    import modal
-
-    app = modal.App("publishing")
-
-    @app.local_entrypoint()
-    def main():
-        base = modal.Image.debian_slim().run_commands("echo published > /published")
-        base.build(app)
-        base.publish("tests-base:v1")
-    """
-    outcome = server.run(programs.write(publishing, "publishing.py"))
-    assert outcome.code == 0, outcome.output
-    programs.check(
-        'image = modal.Image.from_name("tests-base:v1").run_commands("cat /published > /copy")',
-        'read("/copy")',
-        "published",
-    )
-
-
-@pytest.mark.since("1.5")
 def test_the_lines_of_builds_are_had_later(server: ServerUnderTest, programs: Programs) -> None:
     program = """
     import modal

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -339,6 +341,65 @@ def test_spawned_calls_are_found_again_gathered_and_cancelled(server: ServerUnde
     assert outcome.code == 0, outcome.output
     for line in ("found 9", "gathered [16, 25]", "each None [36, 49]", "still asleep", "woken"):
         assert line in outcome.output, outcome.output
+
+
+@pytest.mark.since("1.1")
+def test_inputs_that_are_spawned_together_are_one_call_which_is_found_again(
+    server: ServerUnderTest, program: ProgramFolder
+) -> None:
+    outcome = server.run(
+        program("""
+            import modal
+
+            app = modal.App("spawned-map", image=modal.Image.debian_slim())
+            seen = modal.Dict.from_name("spawned-map", create_if_missing=True)
+
+            @app.function(max_containers=2)
+            def square(number: int) -> int:
+                if number < 0:
+                    raise ValueError(f"{number} has no root")
+                seen[number] = True
+                return number * number
+
+            @app.local_entrypoint()
+            def main():
+                call = square.experimental_spawn_map(range(300))
+                found = modal.FunctionCall.from_id(call.object_id)
+                print("inputs", found.num_inputs(), square.spawn(1).num_inputs())
+                print("all", list(found.iter()) == [number * number for number in range(300)])
+                print("some", list(found.iter(start=2, end=5)), found.get(index=299))
+                try:
+                    list(found.iter(end=301))
+                except ValueError as error:
+                    print(error)
+                failing = modal.FunctionCall.from_id(square.experimental_spawn_map([3, -4]).object_id)
+                try:
+                    failing.get(index=1)
+                except ValueError as error:
+                    print("fails:", error, "not so", failing.get(index=0))
+                nobodys = modal.FunctionCall.from_id("fc-nobodys")
+                for ask in (nobodys.num_inputs, nobodys.get):
+                    try:
+                        ask()
+                    except modal.exception.NotFoundError as error:
+                        print(error)
+                square.spawn_map([1000, 1001])
+                while 1000 not in seen or 1001 not in seen:
+                    pass
+                modal.Dict.objects.delete("spawned-map")
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    for line in (
+        "inputs 300 1",
+        "all True",
+        "some [4, 9, 16] 89401",
+        "0 to 301 for 300 inputs",
+        "fails: -4 has no root",
+    ):
+        assert line in outcome.output, outcome.output
+    assert "not so 9" in outcome.output
+    assert outcome.output.count("no call fc-nobodys") == 2
 
 
 def test_a_limit_of_cpu_is_kept_by_the_kernel(server: ServerUnderTest, program: ProgramFolder) -> None:

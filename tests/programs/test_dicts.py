@@ -1,5 +1,7 @@
 """Programs with dicts: values that clients and containers share."""
 
+import pytest
+
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -51,6 +53,39 @@ def test_an_ephemeral_dict_is_gone_with_its_program(server: ServerUnderTest, pro
     )
     assert outcome.code == 0, outcome.output
     assert "id di-" in outcome.output
+
+
+@pytest.mark.since("1.3")
+def test_a_dict_is_passed_on_by_its_id(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import modal
+
+            app = modal.App("dict-by-id", image=modal.Image.debian_slim())
+
+            @app.function()
+            def fill(dict_id: str):
+                modal.Dict.from_id(dict_id)["key"] = "from the container"
+
+            @app.local_entrypoint()
+            def main():
+                with modal.Dict.ephemeral() as passing:
+                    fill.remote(passing.object_id)
+                    print("passed", passing["key"])
+                named = modal.Dict.from_name("by-id", create_if_missing=True).hydrate()
+                print("named", modal.Dict.from_id(named.object_id).info().name)
+                modal.Dict.objects.delete("by-id")
+                for dict_id in (named.object_id, "di-nobodys"):
+                    try:
+                        modal.Dict.from_id(dict_id).hydrate()
+                    except modal.exception.NotFoundError as error:
+                        print(error)
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "passed from the container" in outcome.output
+    assert "named by-id" in outcome.output
+    assert outcome.output.count("no dict di-") == 2 and "no dict di-nobodys" in outcome.output
 
 
 def test_dicts_are_listed_shown_and_deleted_by_commands(server: ServerUnderTest) -> None:

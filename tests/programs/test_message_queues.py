@@ -1,5 +1,7 @@
 """Programs with queues: first in, first out, in partitions, with waiting."""
 
+import pytest
+
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
 
@@ -63,6 +65,39 @@ def test_a_queue_is_read_without_taking_and_is_full_at_its_limit(
     )
     assert outcome.code == 0, outcome.output
     assert "full" in outcome.output
+
+
+@pytest.mark.since("1.3")
+def test_a_queue_is_passed_on_by_its_id(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import modal
+
+            app = modal.App("queue-by-id", image=modal.Image.debian_slim())
+
+            @app.function()
+            def produce(queue_id: str):
+                modal.Queue.from_id(queue_id).put("from the container")
+
+            @app.local_entrypoint()
+            def main():
+                with modal.Queue.ephemeral() as passing:
+                    produce.remote(passing.object_id)
+                    print("passed", passing.get())
+                named = modal.Queue.from_name("by-id", create_if_missing=True).hydrate()
+                print("named", modal.Queue.from_id(named.object_id).info().name)
+                modal.Queue.objects.delete("by-id")
+                for queue_id in (named.object_id, "qu-nobodys"):
+                    try:
+                        modal.Queue.from_id(queue_id).hydrate()
+                    except modal.exception.NotFoundError as error:
+                        print(error)
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "passed from the container" in outcome.output
+    assert "named by-id" in outcome.output
+    assert outcome.output.count("no queue qu-") == 2 and "no queue qu-nobodys" in outcome.output
 
 
 def test_queues_are_listed_peeked_into_and_deleted_by_commands(server: ServerUnderTest, program: ProgramFolder) -> None:

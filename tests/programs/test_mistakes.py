@@ -118,3 +118,62 @@ def test_what_no_machine_here_has_is_refused(
     outcome = server.run(mistake(program, options=options))
     assert outcome.code == 1
     assert told in outcome.words
+
+
+@pytest.mark.parametrize(
+    ("attempt", "told"),
+    [
+        ("modal.Sandbox.create('true', app=app, image=modal.Image.debian_slim())", "SandboxCreate"),
+        ("modal.NetworkFileSystem.from_name('files', create_if_missing=True).hydrate()", "SharedVolumeGetOrCreate"),
+    ],
+)
+def test_what_this_version_does_not_have_is_refused_by_name(
+    server: ServerUnderTest, program: ProgramFolder, attempt: str, told: str
+) -> None:
+    outcome = server.script(
+        program(f"""
+            import modal
+
+            app = modal.App("refused")
+            with app.run():
+                {attempt}
+        """)
+    )
+    assert outcome.code == 1
+    assert f"this version of jiffy does not answer {told}" in outcome.words
+
+
+def test_a_proxy_is_refused_by_name(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(mistake(program, options='proxy=modal.Proxy.from_name("proxy")'))
+    assert outcome.code == 1
+    assert "this version of jiffy does not answer ProxyGet" in outcome.words
+
+
+@pytest.mark.since("1.6")
+def test_the_log_of_one_call_is_refused_instead_of_that_of_all(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import modal
+
+            app = modal.App("logged", image=modal.Image.debian_slim())
+
+            @app.function()
+            def speak(word: str) -> None:
+                print("said", word)
+
+            @app.local_entrypoint()
+            def main():
+                for call in [speak.spawn(word) for word in ("this", "that")]:
+                    call.get()
+                for ask in (call.logs.tail, call.logs.stream):
+                    try:
+                        print("read", [entry.message for entry in ask()])
+                    except modal.exception.Error as error:
+                        print(error)
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert (
+        outcome.output.count("logs of one call or sandbox: lines are known by their app, function and container") == 2
+    )
+    assert "read" not in outcome.output

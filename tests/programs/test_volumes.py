@@ -211,6 +211,42 @@ def test_a_volume_may_be_read_only_or_show_a_part_of_it(server: ServerUnderTest,
     server.modal("volume", "delete", "partly", "--yes")
 
 
+@pytest.mark.since("1.3")
+def test_a_volume_is_passed_on_by_its_id(server: ServerUnderTest, program: ProgramFolder) -> None:
+    outcome = server.run(
+        program("""
+            import io
+            import modal
+
+            app = modal.App("volume-by-id", image=modal.Image.debian_slim())
+
+            @app.function()
+            def look(volume_id: str) -> list[str]:
+                volume = modal.Volume.from_id(volume_id)
+                return [entry.path for entry in volume.listdir("/")] + [b"".join(volume.read_file("note")).decode()]
+
+            @app.local_entrypoint()
+            def main():
+                with modal.Volume.ephemeral() as passing:
+                    with passing.batch_upload() as batch:
+                        batch.put_file(io.BytesIO(b"written"), "/note")
+                    print("passed", look.remote(passing.object_id))
+                named = modal.Volume.from_name("by-id", create_if_missing=True).hydrate()
+                print("named", modal.Volume.from_id(named.object_id).info().name)
+                modal.Volume.objects.delete("by-id")
+                for volume_id in (named.object_id, "vo-nobodys"):
+                    try:
+                        modal.Volume.from_id(volume_id).hydrate()
+                    except modal.exception.NotFoundError as error:
+                        print(error)
+        """)
+    )
+    assert outcome.code == 0, outcome.output
+    assert "passed ['note', 'written']" in outcome.output
+    assert "named by-id" in outcome.output
+    assert outcome.output.count("no volume vo-") == 2 and "no volume vo-nobodys" in outcome.output
+
+
 def test_a_step_of_a_build_fills_a_volume(server: ServerUnderTest, program: ProgramFolder) -> None:
     outcome = server.run(
         program("""

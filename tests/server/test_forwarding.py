@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from grpclib.client import Channel
 from modal_proto import api_grpc, api_pb2
@@ -37,6 +38,10 @@ async def anybody(stream: Stream) -> Caller:
     return Caller("", "", "", "", 0, "")
 
 
+async def anything(request: Message) -> None:
+    """Every request means something."""
+
+
 @dataclass
 class Beside:
     forwarding: Forwarding
@@ -56,7 +61,7 @@ async def open_beside(api: Api) -> AsyncIterator[Beside]:
         grpc, http = (stack.enter_context(open_listener("127.0.0.1", 0)) for _ in range(2))
         listeners = Listeners(grpc, http)
         forwarding = Forwarding(api.data.certificate, listeners.http_port)
-        await stack.enter_async_context(serve_beside(forwarding, [Greeting()], anybody, grpc, http))
+        await stack.enter_async_context(serve_beside(forwarding, [Greeting()], anybody, anything, grpc, http))
         channel = Channel("127.0.0.1", grpc.getsockname()[1])
         leader = f"https://127.0.0.1:{gate.getsockname()[1]}"
         yield Beside(forwarding, listeners, leader, api_grpc.ModalClientStub(channel), api.metadata)

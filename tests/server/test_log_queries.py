@@ -156,3 +156,11 @@ async def test_lines_of_one_container_are_followed_until_it_ends(api: Api) -> No
         batches = [batch async for batch in stream]
     assert [item.data for batch in batches for item in batch.items] == ["of ta-1\n", "of ta-1\n"]
     assert batches[-1].app_done
+
+
+async def test_lines_of_one_call_are_refused_where_they_are_followed_too(api: Api) -> None:
+    async with api.stub.AppGetLogs.open(metadata=api.metadata) as stream:
+        await stream.send_message(api_pb2.AppGetLogsRequest(app_id="ap-1", function_call_id="fc-1"), end=True)
+        with pytest.raises(GRPCError) as caught:
+            await stream.recv_message()
+    assert caught.value.status is Status.FAILED_PRECONDITION

@@ -27,5 +27,17 @@ async def test_many_old_lines_go_some_at_a_time(stores: Stores) -> None:
     assert await texts(stores, "ap-1") == []
 
 
+async def test_lines_of_builds_stay_as_long_as_their_image(stores: Stores) -> None:
+    long_ago = time.time() - 3600
+    for owner in ("im-1", "ap-1", "im-2", "ap-1"):
+        await stores.logs.write_all(owner, 1, [(long_ago, f"of {owner}")])
+    retention = Retention(stores, log_seconds=600)
+    await retention.run()
+    assert await texts(stores, "im-1", "im-2", "ap-1") == ["of im-1", "of im-2"]
+    await stores.logs.write_all("ap-1", 1, [(long_ago, "late")])
+    await retention.run()
+    assert await texts(stores, "im-1", "im-2", "ap-1") == ["of im-1", "of im-2"]
+
+
 async def test_without_any_lines_nothing_is_dropped(stores: Stores) -> None:
     assert await stores.logs.forget_before(time.time(), 1000) == 0

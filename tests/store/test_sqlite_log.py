@@ -83,19 +83,29 @@ async def test_a_write_is_seen_by_others_before_it_is_durable(
     assert len(syncs) == 1
 
 
-@pytest.mark.parametrize("way", ["write", "commit"])
 async def test_the_log_is_moved_to_the_database_before_it_grows_long(
-    way: str, database: SqliteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+    database: SqliteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_log, "_LONG", 20)
     before = path.stat().st_size
     for number in range(400):
-        await getattr(database, way)(insert("x" * 2000 + str(number)))
-        await asyncio.sleep(0)
+        await database.write(insert("x" * 2000 + str(number)))
     log = path.with_name("jiffy.db-wal")
     assert path.stat().st_size > before + 500_000
     assert log.stat().st_size < 2_000_000
     assert len(await database.scan(names)) == 400
+
+
+async def test_the_log_is_moved_too_when_nobody_waits_for_a_sync(
+    database: SqliteDatabase, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite_log, "_LONG", 20)
+    before = path.stat().st_size
+    for number in range(400):
+        await database.commit(insert("x" * 2000 + str(number)))
+    async with asyncio.timeout(20):
+        while path.stat().st_size <= before + 500_000:
+            await asyncio.sleep(0.01)
 
 
 async def test_a_disk_that_fails_is_told_to_all_who_wait(
