@@ -9,7 +9,8 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -52,34 +53,40 @@ async def keep_server(data: DataDirectory, grpc: socket.socket, http: socket.soc
         str(http.fileno()),
         *options.arguments(),
     )
-    await _keep_running(command, lambda: True, None, descriptors, options.environment())
+    await _keep_running(command, _Keeping(descriptors=descriptors, environment=options.environment()))
 
 
 async def keep_gate(data: DataDirectory, listener: socket.socket) -> None:
     """Run the gate, on a listener of this process, until cancelled."""
     command = ("jiffy.server.gate", "--data", str(data.root), "--fd", str(listener.fileno()))
-    await _keep_running(command, lambda: True, None, (listener.fileno(),), {})
+    await _keep_running(command, _Keeping(descriptors=(listener.fileno(),)))
 
 
 async def keep_worker(data: DataDirectory) -> None:
-    """Run a worker until cancelled. One that outlived an earlier server reconnects, and is replaced when it ends."""
+    """Run a worker until cancelled, which leaves it running: `stop_worker` finds it by its lock. One that outlived an
+    earlier server reconnects, and is replaced when it ends."""
     command = ("jiffy.worker", "--data", str(data.root))
-    await _keep_running(command, lambda: lock_holder(data.worker_lock) is None, data.logs / "worker.log", (), {})
+    await _keep_running(command, _Keeping(lock=data.worker_lock, log=data.logs / "worker.log"))
 
 
-async def _keep_running(
-    command: tuple[str, ...],
-    is_wanted: Callable[[], bool],
-    log: Path | None,
-    descriptors: tuple[int, ...],
-    environment: dict[str, str],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Keeping:
+    """How a process is kept. With a `lock` it is one of its kind, started while nobody holds the lock, and ended by others
+    once it does."""
+
+    lock: Path | None = None
+    log: Path | None = None
+    descriptors: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+async def _keep_running(command: tuple[str, ...], keeping: _Keeping) -> None:
     """Start a module again when it ends: at once, but later and later when it does not live long."""
     pause = _PAUSE
     while True:
-        if is_wanted():
+        if keeping.lock is None or lock_holder(keeping.lock) is None:
             started = asyncio.get_running_loop().time()
-            code = await _run_module(command, log, descriptors, environment)
+            code = await _run_module(command, keeping)
             lived = asyncio.get_running_loop().time() - started
             logger.warning("%s ended with code %s", command[0], code)
             pause = 0.0 if lived > _LIVED_SECONDS else min(_LONGEST_PAUSE, max(_PAUSE, pause * 2))
@@ -87,26 +94,25 @@ async def _keep_running(
         pause = max(pause, _PAUSE)
 
 
-async def _run_module(
-    command: tuple[str, ...], log: Path | None, descriptors: tuple[int, ...], environment: dict[str, str]
-) -> int:
-    """Run to the end; a process without a log of its own is stopped when this is cancelled."""
+async def _run_module(command: tuple[str, ...], keeping: _Keeping) -> int:
+    """Run to the end; when this is cancelled, a process that does not hold its lock is stopped."""
     with contextlib.ExitStack() as stack:
-        output = stack.enter_context(log.open("ab")) if log is not None else None
+        output = stack.enter_context(keeping.log.open("ab")) if keeping.log is not None else None
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *command),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
-            pass_fds=descriptors,
-            env={**os.environ, **environment},
+            pass_fds=keeping.descriptors,
+            env={**os.environ, **keeping.environment},
         )
     try:
         return await process.wait()
     except asyncio.CancelledError:
-        if log is None:
-            process.terminate()
+        if keeping.lock is None or lock_holder(keeping.lock) != process.pid:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
             await process.wait()
         raise
 
