@@ -7,7 +7,6 @@ folder, those mounts, the host's objects and the lazy layer. Nothing is ever cop
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import shutil
@@ -153,8 +152,7 @@ def _unmount_now(root: Root) -> Path:
 
 
 def _remove_now(root: Root) -> None:
-    with contextlib.suppress(OSError):  # it is unmounted
+    if root.path.is_mount():
         unmount(root.path)
-    with contextlib.suppress(OSError):  # or lies in the folder
-        root.path.rmdir()
+    root.path.rmdir()
     shutil.rmtree(root.folder, ignore_errors=True)
