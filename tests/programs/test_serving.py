@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import signal
 import time
+from collections.abc import Callable
 
 from tests.conftest import ProgramFolder
 from tests.servers import ServerUnderTest
@@ -33,10 +34,15 @@ def read_page(server: ServerUnderTest) -> str:
         connection.close()
 
 
-def await_page(server: ServerUnderTest, text: str) -> None:
-    deadline = time.monotonic() + 60
+def await_page(server: ServerUnderTest, text: str, save: Callable[[], object] = lambda: None) -> None:
+    """The file is saved again and again: its page may be served before the client watches it."""
+    deadline = time.monotonic() + 90
+    saved_at = 0.0
     while (seen := read_page(server)) != text:
         assert time.monotonic() < deadline, seen
+        if time.monotonic() > saved_at + 10:
+            save()
+            saved_at = time.monotonic()
         time.sleep(0.3)
 
 
@@ -48,8 +54,7 @@ def test_a_change_of_the_file_is_served_at_the_same_address_until_it_is_interrup
     try:
         run.await_line("draft-page-dev.localhost")
         await_page(server, "first")
-        program(PROGRAM.format(text="second"), "draft.py")
-        await_page(server, "second")
+        await_page(server, "second", lambda: program(PROGRAM.format(text="second"), "draft.py"))
         run.process.send_signal(signal.SIGINT)
         run.finish(60)
         deadline = time.monotonic() + 20
