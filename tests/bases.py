@@ -50,6 +50,7 @@ def share_base(server: ServerUnderTest, folder: Path, run: Path) -> None:
         if maker.exists():
             share_images(ServerUnderTest(Path(maker.read_text()), folder), server)
             server.start()
+            make_base(server, folder)  # which makes nothing, but then the server knows of the image
         else:
             server.start()
             make_base(server, folder)
