@@ -50,7 +50,7 @@ def share_base(server: ServerUnderTest, folder: Path, run: Path) -> None:
         if maker.exists():
             share_images(ServerUnderTest(Path(maker.read_text()), folder), server)
             server.start()
-            make_base(server, folder)  # which makes nothing, but then the server knows of the image
+            run_todays_client(server, folder)  # nothing has to be made, but the server knows of the image then
         else:
             server.start()
             make_base(server, folder)
@@ -61,7 +61,9 @@ def find_base_image(server: ServerUnderTest) -> str:
     """The id of the image that is only the base."""
     command = [*JIFFY, "image", "list", "--json", "--data", str(server.data.root)]
     listed = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
-    return next(str(each["image_id"]) for each in listed if each["python"] == "3.11" and each["layers"] == 1)
+    found = [str(each["image_id"]) for each in listed if each["python"] == "3.11" and each["layers"] == 1]
+    assert found, listed
+    return found[0]
 
 
 def share_images(source: ServerUnderTest, target: ServerUnderTest) -> None:
