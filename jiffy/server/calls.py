@@ -107,8 +107,8 @@ class Calls:
                 if not await bell.wait(deadline - time.monotonic()):
                     break
             unfinished = await self._stores.calls.count_unfinished(request.function_call_id)
-            if outputs and unfinished and not request.HasField("start_idx"):
-                await self._gather(request.function_call_id, unfinished, bell)
+            may_gather = outputs and unfinished and not request.HasField("start_idx")
+            if may_gather and await self._gather(request.function_call_id, unfinished, bell):
                 outputs = await self._outputs(request)
                 unfinished = await self._stores.calls.count_unfinished(request.function_call_id)
         return api_pb2.FunctionGetOutputsResponse(
@@ -118,15 +118,18 @@ class Calls:
             num_unfinished_inputs=unfinished,
         )
 
-    async def _gather(self, call_id: str, unfinished: int, bell: Bell) -> None:
-        """Wait for more outputs of a call: until it is long enough since the last ones were given, or all have come."""
+    async def _gather(self, call_id: str, unfinished: int, bell: Bell) -> bool:
+        """Wait for more outputs of a call: until it is long enough since the last ones were given, or all have come. False
+        when it is long enough already."""
         until = self._gathered.get(call_id, 0.0) + _GATHER_SECONDS
+        has_waited = time.monotonic() < until
         while unfinished > 0 and (rest := until - time.monotonic()) > 0 and await bell.wait(rest):
             unfinished -= 1
         self._gathered.pop(call_id, None)
         self._gathered[call_id] = time.monotonic()
         if len(self._gathered) > _REMEMBERED:
             del self._gathered[next(iter(self._gathered))]
+        return has_waited
 
     def _caller(self, function_id: str, inputs: int) -> Callable[[], None]:
         return lambda: self._demand.call_containers(function_id, inputs)

@@ -133,28 +133,28 @@ def server_options(command: Callable[..., Any]) -> Callable[..., Any]:
         metavar="FILE",
         help="Machines that the server starts when there is no room, and ends when they are idle: see docs/FLEET.md.",
     )
-    keep_outputs = click.option(
-        "--keep-outputs",
-        default=7.0,
-        type=click.FloatRange(min=0, min_open=True),
-        envvar="JIFFY_KEEP_OUTPUTS",
-        metavar="DAYS",
-        show_default=True,
-        help="How long the outputs of calls are kept.",
-    )
-    keep_logs = click.option(
+    keep_outputs = _days_option("--keep-outputs", 7.0, "How long the outputs of calls are kept.")
+    keep_logs = _days_option(
         "--keep-logs",
-        default=30.0,
-        type=click.FloatRange(min=0, min_open=True),
-        envvar="JIFFY_KEEP_LOGS",
-        metavar="DAYS",
-        show_default=True,
-        help="How long what containers printed is kept; lines of builds are as long as their image.",
+        30.0,
+        "How long what containers printed is kept; lines of builds are as long as their image.",
     )
     taking: Callable[..., Any] = run
     for option in (keep_logs, keep_outputs, fleet, shared, gate, store_option, pythons, registries, offer, mirror):
         taking = option(taking)
     return taking
+
+
+def _days_option(name: str, default: float, text: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        name,
+        default=default,
+        type=click.FloatRange(min=0, min_open=True),
+        envvar=f"JIFFY_{name.strip('-').replace('-', '_').upper()}",
+        metavar="DAYS",
+        show_default=True,
+        help=text,
+    )
 
 
 def store_option(command: Callable[..., Any]) -> Callable[..., Any]:

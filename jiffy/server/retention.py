@@ -38,7 +38,7 @@ class Retention:
                 await self.run()
             except JiffyError as error:
                 logger.error("what is old is dropped later: %s", error)
-            await asyncio.sleep(min(_PAUSE, max(1.0, self._output_seconds), max(1.0, self._log_seconds)))
+            await asyncio.sleep(max(1.0, min(_PAUSE, self._output_seconds, self._log_seconds)))
 
     async def run(self) -> None:
         now = time.time()

@@ -50,19 +50,17 @@ class Connection(Protocol):
 
 
 Work = Callable[[Connection], T]
-Seen = Callable[[], None]
 
 
 class Database(Protocol):
     """Runs work on what is stored."""
 
-    async def write(self, work: Work[T], seen: Seen | None = None) -> T:
-        """Run `work` in a transaction; durable on return. Raises what `work` raises, and then nothing of it is kept. `seen`
-        is called once others can see it, which may be before it is durable."""
+    async def write(self, work: Work[T]) -> T:
+        """Run `work` in a transaction; durable on return. Raises what `work` raises, and then nothing of it is kept."""
         ...
 
     async def commit(self, work: Work[T]) -> T:
-        """The same for what may be lost with the power: it is durable no later than what is written after it."""
+        """The same, but others may see it on return before it is durable: no later than what is written after it."""
         ...
 
     async def sync(self) -> None:

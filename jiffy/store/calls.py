@@ -17,7 +17,7 @@ from typing import Any, Final
 from jiffy.core.attempts import Attempt, Backoff, accepts, next_retry
 from jiffy.errors import ConflictError, NotFoundError
 from jiffy.identifiers import derived_id
-from jiffy.store.base import Connection, Database, Row, Seen
+from jiffy.store.base import Connection, Database, Row
 
 WEB_CALL: Final = 1
 """The type of a call that stands for a web request: of those that no client uses any more."""
@@ -25,6 +25,9 @@ WEB_CALL: Final = 1
 _CLAIMED: Final = "SELECT * FROM inputs WHERE task_id=? AND claim_key=? AND finished_at IS NULL"
 ROWS_AT_ONCE: Final = 256
 """Rows that one transaction changes where many are to be changed."""
+
+Seen = Callable[[], None]
+"""Called once others can see what was committed, which may be before it is durable."""
 
 _REMEMBERED: Final = 1000
 """Calls of which is known, without a look, what never changes."""
@@ -144,12 +147,11 @@ class Calls:
             )
             return _insert_inputs(connection, call.call_id, call.function_id, inputs)
 
-        if call.invocation_type == WEB_CALL:
-            identifiers = await self._database.commit(work)
-            if seen is not None:
-                seen()
-        else:
-            identifiers = await self._database.write(work, seen)
+        identifiers = await self._database.commit(work)
+        if seen is not None:
+            seen()
+        if call.invocation_type != WEB_CALL:
+            await self._database.sync()
         self._remember(call)
         return identifiers
 
@@ -162,7 +164,11 @@ class Calls:
         def work(connection: Connection) -> list[str]:
             return _insert_inputs(connection, call_id, call.function_id, inputs)
 
-        return await self._database.write(work, seen)
+        identifiers = await self._database.commit(work)
+        if seen is not None:
+            seen()
+        await self._database.sync()
+        return identifiers
 
     async def recall(self, call_id: str) -> Call:
         """A call, as it was at some time: for what never changes of it."""

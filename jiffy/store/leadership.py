@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from jiffy.errors import UnavailableError
-from jiffy.store.base import Connection, Database, Seen, Work
+from jiffy.store.base import Connection, Database, Work
 
 T = TypeVar("T")
 
@@ -78,8 +78,8 @@ class LeadersDatabase:
         self._term = term
         self._margin = margin
 
-    async def write(self, work: Work[T], seen: Seen | None = None) -> T:
-        return await self._database.write(self._guarded(work), seen)
+    async def write(self, work: Work[T]) -> T:
+        return await self._database.write(self._guarded(work))
 
     async def commit(self, work: Work[T]) -> T:
         return await self._database.commit(self._guarded(work))

@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from jiffy.errors import ConflictError, ExhaustedError, JiffyError, UnavailableError, UnsupportedError
-from jiffy.store.base import Connection, Cursor, Seen, Work
+from jiffy.store.base import Connection, Cursor, Work
 from jiffy.store.schema import MIGRATIONS
 
 T = TypeVar("T")
@@ -106,11 +106,8 @@ class PostgresDatabase:
             self.close()
             raise
 
-    async def write(self, work: Work[T], seen: Seen | None = None) -> T:
-        value = await self.commit(work)
-        if seen is not None:
-            seen()
-        return value
+    async def write(self, work: Work[T]) -> T:
+        return await self.commit(work)
 
     async def commit(self, work: Work[T]) -> T:
         """Durable like all of them: to ask for less takes a statement, and saves none."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from jiffy.errors import ExhaustedError, JiffyError, UnsupportedError
-from jiffy.store.base import Seen, Work
+from jiffy.store.base import Work
 from jiffy.store.schema import MIGRATIONS
 from jiffy.store.sqlite_log import SqliteLog
 
@@ -50,13 +50,10 @@ class SqliteDatabase:
         self._reads = 0
         self._is_open = True
 
-    async def write(self, work: Work[T], seen: Seen | None = None) -> T:
+    async def write(self, work: Work[T]) -> T:
         before = self._connection.total_changes
-        value = self._transact(work)
-        if seen is not None:
-            seen()
-        if changes := self._connection.total_changes - before:
-            self._log.note(changes)
+        value = await self.commit(work)
+        if self._connection.total_changes != before:
             await self._log.sync()
         return value
 

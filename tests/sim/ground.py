@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, TypeVar
 
 from jiffy.errors import UnavailableError
-from jiffy.store.base import Seen, Work
+from jiffy.store.base import Work
 from jiffy.store.sqlite import SqliteConnection, migrate, prepare
 
 T = TypeVar("T")
@@ -66,13 +66,11 @@ class ServerDatabase:
         self._is_alive = is_alive
         self._failing = failing
 
-    async def write(self, work: Work[T], seen: Seen | None = None) -> T:
+    async def write(self, work: Work[T]) -> T:
         await self._pass()
         if self._failing():
             raise UnavailableError("the store does not answer", why="before it recorded anything")
         value = self._ground.write(work)
-        if seen is not None:
-            seen()
         await self._pass()
         if self._failing():
             raise UnavailableError("the store does not answer", why="after it recorded everything")
